@@ -1,0 +1,1 @@
+"""Assay: a ledger that proves what a fintech did (see ARCHITECTURE.md)."""

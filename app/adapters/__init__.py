@@ -1,0 +1,1 @@
+"""Adapters: where ports meet the outside world; adapters do not know each other."""

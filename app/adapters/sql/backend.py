@@ -1,0 +1,91 @@
+"""What differs between the databases, so that `store.py` and `read.py` need not know which one it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import sqlalchemy as sa
+
+from app.errors import Broken
+from app.ledger.ports import AppendResult, EntryRow, Integration, Pending
+
+
+def require_entries(claimed: int, earlier: dict[bytes, AppendResult], keys: int) -> dict[bytes, AppendResult]:
+    """Return `earlier` if every key is claimed now or has its entry. Raises Broken if not."""
+    if claimed + len(earlier) != keys:
+        raise Broken("an idempotency key stands for no entry")
+    return earlier
+
+
+class Entries(Protocol):
+    """The steps of an append, all for one tenant."""
+
+    def claim(self, tenant: str, keyed: dict[bytes, EntryRow]) -> dict[bytes, AppendResult]:
+        """Claim idempotency keys for these rows; return the entries that stand for keys claimed before."""
+        ...
+
+    def insert(self, tenant: str, rows: Sequence[EntryRow]) -> list[int]:
+        """Insert the rows and return their sequence numbers in order; insert none if the log is not open."""
+        ...
+
+    def shut_out_others(self, tenant: str) -> None:
+        """Wait until nobody else is inserting for this tenant, and let nobody insert before this transaction ends."""
+        ...
+
+
+class Backend(Protocol):
+    """The hot paths in the driver's own forms, and the waking of those who wait. Errors may be the driver's."""
+
+    def write(self) -> AbstractContextManager[sa.Connection]:
+        """Lend a connection in a write transaction; committed on a clean exit, else rolled back."""
+        ...
+
+    def entries(self, connection: sa.Connection) -> Entries:
+        """Return the steps of an append in the transaction of `connection`."""
+        ...
+
+    def list_pending(self, tenant: str, after_seq: int, limit: int) -> Pending:
+        """As LedgerStore.list_pending."""
+        ...
+
+    def insert_leaves(self, connection: sa.Connection, batch: Integration) -> None:
+        """Insert the leaves and the tiles of the batch."""
+        ...
+
+    def relax_durability(self, connection: sa.Connection) -> None:
+        """Let this transaction commit without waiting for the disk, if the database can."""
+        ...
+
+    def list_bodies(self, tenant: str, start: int, stop: int) -> list[bytes]:
+        """As LedgerReader.list_bodies."""
+        ...
+
+    def list_positions(self, tenant: str, seqs: Sequence[int]) -> dict[int, int]:
+        """As LedgerReader.list_positions."""
+        ...
+
+    def sequencer_lock(self, tenant: str) -> AbstractContextManager[None]:
+        """As LedgerStore.sequencer_lock."""
+        ...
+
+    def announce_append(self) -> None:
+        """Wake the sequencer; after the commit. Never raises: a lost wake-up costs one poll interval."""
+        ...
+
+    def announce_checkpoint(self, tenant: str) -> None:
+        """Wake those who wait for publications; after the commit. Never raises."""
+        ...
+
+    def wait_for_append(self, timeout_s: float) -> None:
+        """As LedgerStore.wait_for_append."""
+        ...
+
+    def publications(self, poll_s: float) -> Iterator[str | None]:
+        """As LedgerStore.publications."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections outside the pool."""
+        ...

@@ -1,0 +1,56 @@
+"""One sequencer per log: an advisory lock of a session on PostgreSQL, a locked file beside the database on SQLite."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from app.adapters.sql.engine import open_dedicated, translated_errors
+from app.errors import Unavailable
+from app.ledger.ports import NotLeaderError
+
+_TRY_LOCK = "SELECT pg_try_advisory_lock(%b)"
+
+
+@functools.lru_cache(maxsize=1024)
+def appenders_key(tenant: str) -> int:
+    """Return the number of the advisory lock between those who append to this log and whoever closes it."""
+    return _lock_key(b"assay appenders", tenant)
+
+
+def _lock_key(purpose: bytes, tenant: str) -> int:
+    return int.from_bytes(sha256(purpose + b"\0" + tenant.encode()).digest()[:8], "big", signed=True)
+
+
+@contextmanager
+def hold_advisory_lock(engine: sa.Engine, tenant: str) -> Iterator[None]:
+    """Hold the lock on a connection of its own: closing it, or its death, gives the lock back."""
+    key = _lock_key(b"assay sequencer", tenant)
+    with closing(open_dedicated(engine)) as driver:
+        with translated_errors():
+            row = driver.execute(_TRY_LOCK, (key,), binary=True).fetchone()
+        if not row[0]:
+            raise NotLeaderError("another process is sequencing this log")
+        yield
+
+
+@contextmanager
+def hold_file_lock(database: Path, tenant: str) -> Iterator[None]:
+    """Hold the lock of `<database>.sequencer-<hash of tenant>.lock`; the file stays, the lock dies with us."""
+    name = f"{database.name}.sequencer-{sha256(tenant.encode()).hexdigest()[:16]}.lock"
+    try:
+        file = database.with_name(name).open("ab")
+    except OSError as error:
+        raise Unavailable("the sequencer's lock file cannot be opened", code="store_unavailable") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise NotLeaderError("another process is sequencing this log") from error
+        yield

@@ -1,0 +1,220 @@
+"""The ledger's hot paths on PostgreSQL: psycopg's binary forms, one round trip per step.
+
+Sequence numbers are drawn before their transaction commits, so they become visible out of order. `Horizon` says up
+to which number that is over. It rests on a trigger of `entry`: a transaction has its id before it draws a number.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+
+from app.adapters.sql.backend import require_entries
+from app.adapters.sql.engine import reading, writing
+from app.adapters.sql.lock import appenders_key, hold_advisory_lock
+from app.adapters.sql.wake import PostgresWake
+from app.ledger.ports import AppendResult, EntryRow, Integration, Pending, PendingEntry
+
+# Whoever appends holds this lock together with the others, whoever closes the log holds it alone. It is taken in a
+# statement of its own, so that the one after it sees what was committed meanwhile.
+_JOIN_APPENDERS = "SELECT pg_advisory_xact_lock_shared(%b)"
+_SHUT_OUT_APPENDERS = "SELECT pg_advisory_xact_lock(%b)"
+
+_CLAIM = """
+INSERT INTO idempotency (tenant, idem, fingerprint, entry_id)
+SELECT %b, r.idem, r.fingerprint, r.entry_id
+FROM unnest(%b::bytea[], %b::bytea[], %b::uuid[]) AS r (idem, fingerprint, entry_id)
+ON CONFLICT DO NOTHING"""
+
+_FIND_EARLIER = """
+SELECT i.idem, e.seq, e.id, i.fingerprint
+FROM idempotency i JOIN entry e ON e.tenant = i.tenant AND e.id = i.entry_id
+WHERE i.tenant = %b AND i.idem = ANY (%b::bytea[])"""
+
+_APPEND = """
+INSERT INTO entry (tenant, id, body, action, subject)
+SELECT %b, r.id, r.body, r.action, r.subject
+FROM unnest(%b::uuid[], %b::bytea[], %b::text[], %b::text[]) WITH ORDINALITY AS r (id, body, action, subject, place)
+WHERE EXISTS (SELECT FROM tenant WHERE id = %b AND state = 'open')
+ORDER BY r.place RETURNING seq"""
+
+_APPEND_WITH_REFS = """
+WITH added AS (
+    INSERT INTO entry (tenant, id, body, action, subject)
+    SELECT %b, r.id, r.body, r.action, r.subject
+    FROM unnest(%b::uuid[], %b::bytea[], %b::text[], %b::text[]) WITH ORDINALITY AS r (id, body, action, subject, place)
+    WHERE EXISTS (SELECT FROM tenant WHERE id = %b AND state = 'open')
+    ORDER BY r.place RETURNING seq, id),
+referred AS (
+    INSERT INTO entry_ref (tenant, value, seq)
+    SELECT %b, f.value, added.seq FROM added JOIN unnest(%b::uuid[], %b::text[]) AS f (id, value) ON f.id = added.id)
+SELECT seq FROM added ORDER BY seq"""
+
+# OFFSET 0 keeps the planner from a hash join over the whole log: one look-up by index for each row instead.
+_PENDING = """
+SELECT e.seq, e.action, e.body FROM entry e
+WHERE e.tenant = %b AND e.seq > %b
+AND NOT EXISTS (SELECT FROM leaf l WHERE l.tenant = e.tenant AND l.seq = e.seq OFFSET 0)
+ORDER BY e.seq LIMIT %b"""
+
+_LEAVES = """
+INSERT INTO leaf (tenant, idx, seq, hash)
+SELECT %b, %b + r.place, r.seq, r.hash
+FROM unnest(%b::bigint[], %b::bytea[]) WITH ORDINALITY AS r (seq, hash, place)"""
+
+_TILES = """
+INSERT INTO tile (tenant, level, number, data, root)
+SELECT %b, r.level, r.number, r.data, r.root
+FROM unnest(%b::smallint[], %b::bigint[], %b::bytea[], %b::bytea[]) AS r (level, number, data, root)"""
+
+_POSITIONS = "SELECT seq, idx FROM leaf WHERE tenant = %b AND seq = ANY (%b::bigint[])"
+
+_BODIES = """
+SELECT e.body
+FROM (SELECT tenant, seq, idx FROM leaf WHERE tenant = %b AND idx >= %b AND idx < %b) AS l
+CROSS JOIN LATERAL (SELECT body FROM entry WHERE tenant = l.tenant AND seq = l.seq OFFSET 0) AS e
+ORDER BY l.idx"""
+
+_DRAWN = "SELECT last_value - (NOT is_called)::int FROM entry_seq_seq"
+_OWN_XID = "SELECT pg_current_xact_id()::text::bigint"
+_OLDEST_XID = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+
+
+class Horizon:
+    """Up to which sequence number every transaction that drew one has ended.
+
+    A mark is a number M that was the last drawn, and an xid X assigned after M was read: whoever drew up to M has
+    an id below X. Once no id below X runs, M is settled. (`pg_snapshot_xmax` would not do for X: it is one past the
+    last *completed* id, and a running one may be above it.)
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing settled."""
+        self._settled = 0
+        self._mark: tuple[int, int] | None = None
+        self._lock = threading.Lock()
+
+    def read_settled(self, driver: psycopg.Connection[Any]) -> int:
+        """Return the settled number, good for statements that begin after this call. `driver` autocommits."""
+        with self._lock:
+            if self._mark is None and (drawn := _read_int(driver, _DRAWN)) > self._settled:
+                self._mark = (drawn, _read_int(driver, _OWN_XID))
+            if self._mark is not None and _read_int(driver, _OLDEST_XID) >= self._mark[1]:
+                self._settled = self._mark[0]
+                self._mark = None
+            return self._settled
+
+
+def _read_int(driver: psycopg.Connection[Any], statement: str) -> int:
+    row = driver.execute(statement, binary=True).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _driver_of(connection: sa.Connection) -> psycopg.Connection[Any]:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - narrows the type; open_engine knows no other driver
+    return driver
+
+
+class PostgresEntries:
+    """The steps of an append in the transaction of one connection."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        """`connection` is in a transaction."""
+        self._driver = _driver_of(connection)
+
+    def claim(self, tenant: str, keyed: dict[bytes, EntryRow]) -> dict[bytes, AppendResult]:
+        """Wait for running transactions that claim the same keys; a key claimed just now has no entry yet."""
+        keys = sorted(keyed)  # one order for everybody, against deadlocks
+        arguments = (tenant, keys, [keyed[key].fingerprint for key in keys], [keyed[key].id for key in keys])
+        claimed = self._driver.execute(_CLAIM, arguments).rowcount
+        if claimed == len(keys):
+            return {}
+        found = self._driver.execute(_FIND_EARLIER, (tenant, keys), binary=True)
+        earlier = {key: AppendResult(seq, entry_id, True, fingerprint) for key, seq, entry_id, fingerprint in found}
+        return require_entries(claimed, earlier, len(keys))
+
+    def insert(self, tenant: str, rows: Sequence[EntryRow]) -> list[int]:
+        """Return the sequence numbers of the rows, in their order; none if the log is not open."""
+        arguments: list[object] = [
+            tenant,
+            [row.id for row in rows],
+            [row.body for row in rows],
+            [row.action for row in rows],
+            [row.subject for row in rows],
+            tenant,
+        ]
+        statement = _APPEND
+        refs = [(row.id, value) for row in rows if row.refs for value in dict.fromkeys(row.refs)]
+        if refs:
+            statement = _APPEND_WITH_REFS
+            arguments += [tenant, [entry_id for entry_id, _ in refs], [value for _, value in refs]]
+        self._driver.execute(_JOIN_APPENDERS, (appenders_key(tenant),))
+        return [seq for (seq,) in self._driver.execute(statement, arguments, binary=True)]
+
+    def shut_out_others(self, tenant: str) -> None:
+        """Wait at most the lock timeout for those who append."""
+        self._driver.execute(_SHUT_OUT_APPENDERS, (appenders_key(tenant),))
+
+
+class PostgresBackend(PostgresWake):
+    """The backend on PostgreSQL 15 or newer."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        """`engine` is of `open_engine`."""
+        super().__init__(engine)
+        self._engine = engine
+        self._horizon = Horizon()
+
+    def write(self) -> AbstractContextManager[sa.Connection]:
+        """Lend a connection in a transaction."""
+        return writing(self._engine)
+
+    def entries(self, connection: sa.Connection) -> PostgresEntries:
+        """Return the steps of an append."""
+        return PostgresEntries(connection)
+
+    def list_pending(self, tenant: str, after_seq: int, limit: int) -> Pending:
+        """As LedgerStore.list_pending; `after_seq` is 0 or was settled."""
+        with reading(self._engine) as connection:
+            driver = _driver_of(connection)
+            settled = self._horizon.read_settled(driver)
+            found = driver.execute(_PENDING, (tenant, after_seq, limit), binary=True).fetchall()
+        entries = [PendingEntry(*row) for row in found]
+        if len(entries) == limit:
+            settled = min(settled, entries[-1].seq)
+        return Pending(entries, max(settled, after_seq))
+
+    def insert_leaves(self, connection: sa.Connection, batch: Integration) -> None:
+        """Insert the leaves and the tiles of the batch."""
+        driver = _driver_of(connection)
+        if batch.seqs:
+            first = batch.old.size - 1  # ordinality counts from 1
+            driver.execute(_LEAVES, (batch.tenant, first, list(batch.seqs), list(batch.leaf_hashes)))
+        if batch.tiles:
+            columns = zip(*((tile.level, tile.number, tile.data, tile.root) for tile in batch.tiles), strict=True)
+            driver.execute(_TILES, (batch.tenant, *map(list, columns)))
+
+    def relax_durability(self, connection: sa.Connection) -> None:
+        """Do not wait for the disk: a crash loses the last moments, never the order."""
+        _driver_of(connection).execute("SET LOCAL synchronous_commit = off")
+
+    def list_bodies(self, tenant: str, start: int, stop: int) -> list[bytes]:
+        """As LedgerReader.list_bodies."""
+        with reading(self._engine) as connection:
+            found = _driver_of(connection).execute(_BODIES, (tenant, start, stop), binary=True)
+            return [body for (body,) in found]
+
+    def list_positions(self, tenant: str, seqs: Sequence[int]) -> dict[int, int]:
+        """As LedgerReader.list_positions."""
+        with reading(self._engine) as connection:
+            return dict(_driver_of(connection).execute(_POSITIONS, (tenant, list(seqs)), binary=True).fetchall())
+
+    def sequencer_lock(self, tenant: str) -> AbstractContextManager[None]:
+        """Hold a session's advisory lock."""
+        return hold_advisory_lock(self._engine, tenant)

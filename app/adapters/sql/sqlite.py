@@ -1,0 +1,148 @@
+"""The ledger's hot paths on SQLite: the sqlite3 module's own forms, under one writer at a time."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from app.adapters.sql.backend import require_entries
+from app.adapters.sql.engine import SQLITE_BUSY_TIMEOUT_MS, reading, writing
+from app.adapters.sql.lock import hold_file_lock
+from app.adapters.sql.wake import SqliteWake
+from app.errors import Unavailable
+from app.ledger.ports import AppendResult, EntryRow, Integration, Pending, PendingEntry
+
+_CLAIM = "INSERT OR IGNORE INTO idempotency (tenant, idem, fingerprint, entry_id) VALUES (?, ?, ?, ?)"
+_FIND_EARLIER = """
+SELECT e.seq, e.id, i.fingerprint FROM idempotency i JOIN entry e ON e.tenant = i.tenant AND e.id = i.entry_id
+WHERE i.tenant = ? AND i.idem = ?"""
+_IS_OPEN = "SELECT 1 FROM tenant WHERE id = ? AND state = 'open'"
+_APPEND = "INSERT INTO entry (tenant, id, body, action, subject) VALUES (?, ?, ?, ?, ?)"
+_REFER = "INSERT INTO entry_ref (tenant, value, seq) VALUES (?, ?, ?)"
+_DRAWN = "SELECT seq FROM sqlite_sequence WHERE name = 'entry'"
+_PENDING = """
+SELECT e.seq, e.action, e.body FROM entry e
+WHERE e.tenant = ? AND e.seq > ? AND NOT EXISTS (SELECT 1 FROM leaf l WHERE l.tenant = e.tenant AND l.seq = e.seq)
+ORDER BY e.seq LIMIT ?"""
+_LEAF = "INSERT INTO leaf (tenant, idx, seq, hash) VALUES (?, ?, ?, ?)"
+_TILE = "INSERT INTO tile (tenant, level, number, data, root) VALUES (?, ?, ?, ?, ?)"
+_POSITIONS = "SELECT seq, idx FROM leaf WHERE tenant = ? AND seq IN (SELECT value FROM json_each(?))"
+_BODIES = """
+SELECT e.body FROM leaf l JOIN entry e ON e.seq = l.seq
+WHERE l.tenant = ? AND l.idx >= ? AND l.idx < ? ORDER BY l.idx"""
+
+
+def _driver_of(connection: sa.Connection) -> sqlite3.Connection:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - narrows the type; open_engine knows no other driver
+    return driver
+
+
+class SqliteEntries:
+    """The steps of an append in the transaction of one connection."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        """`connection` is in a write transaction."""
+        self._driver = _driver_of(connection)
+
+    def claim(self, tenant: str, keyed: dict[bytes, EntryRow]) -> dict[bytes, AppendResult]:
+        """Claim what is free; a key claimed just now has no entry yet."""
+        rows = [(tenant, key, row.fingerprint, row.id.bytes) for key, row in keyed.items()]
+        claimed = self._driver.executemany(_CLAIM, rows).rowcount
+        if claimed == len(keyed):
+            return {}
+        earlier = {
+            key: AppendResult(seq, UUID(bytes=entry_id), replayed=True, fingerprint=fingerprint)
+            for key in keyed
+            for seq, entry_id, fingerprint in self._driver.execute(_FIND_EARLIER, (tenant, key))
+        }
+        return require_entries(claimed, earlier, len(keyed))
+
+    def insert(self, tenant: str, rows: Sequence[EntryRow]) -> list[int]:
+        """Return the sequence numbers of the rows: under the only writer they have no gaps."""
+        if self._driver.execute(_IS_OPEN, (tenant,)).fetchone() is None:
+            return []
+        values = [(tenant, row.id.bytes, row.body, row.action, row.subject) for row in rows]
+        self._driver.executemany(_APPEND, values)
+        (last,) = self._driver.execute("SELECT last_insert_rowid()").fetchone()
+        seqs = list(range(last - len(rows) + 1, last + 1))
+        refs = [
+            (tenant, value, seq)
+            for row, seq in zip(rows, seqs, strict=True)
+            if row.refs
+            for value in dict.fromkeys(row.refs)
+        ]
+        if refs:
+            self._driver.executemany(_REFER, refs)
+        return seqs
+
+    def shut_out_others(self, tenant: str) -> None:
+        """Nothing to do: a write transaction is the only one."""
+
+
+class SqliteBackend(SqliteWake):
+    """The backend on SQLite."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        """`engine` is of `open_engine`."""
+        super().__init__(engine)
+        self._engine = engine
+        self._path = Path(str(engine.url.database))
+        self._writer = threading.Lock()
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """Lend a connection in a write transaction; threads queue here, as SQLite's own waiting is a sleep."""
+        if not self._writer.acquire(timeout=SQLITE_BUSY_TIMEOUT_MS / 1000):
+            raise Unavailable("the database is busy", code="store_unavailable")
+        try:
+            with writing(self._engine) as connection:
+                yield connection
+        finally:
+            self._writer.release()
+
+    def entries(self, connection: sa.Connection) -> SqliteEntries:
+        """Return the steps of an append."""
+        return SqliteEntries(connection)
+
+    def list_pending(self, tenant: str, after_seq: int, limit: int) -> Pending:
+        """As LedgerStore.list_pending. With one writer, what is drawn is committed: all up to it is settled."""
+        with reading(self._engine) as connection:
+            driver = _driver_of(connection)
+            row = driver.execute(_DRAWN).fetchone()
+            entries = [PendingEntry(*found) for found in driver.execute(_PENDING, (tenant, after_seq, limit))]
+        settled = row[0] if row else 0
+        if len(entries) == limit:
+            settled = min(settled, entries[-1].seq)
+        return Pending(entries, max(settled, after_seq))
+
+    def insert_leaves(self, connection: sa.Connection, batch: Integration) -> None:
+        """Insert the leaves and the tiles of the batch."""
+        driver = _driver_of(connection)
+        leaves = zip(batch.seqs, batch.leaf_hashes, strict=True)
+        driver.executemany(_LEAF, ((batch.tenant, i, *leaf) for i, leaf in enumerate(leaves, batch.old.size)))
+        driver.executemany(_TILE, ((batch.tenant, t.level, t.number, t.data, t.root) for t in batch.tiles))
+
+    def relax_durability(self, connection: sa.Connection) -> None:
+        """Change nothing: `synchronous` cannot change inside a transaction."""
+
+    def list_bodies(self, tenant: str, start: int, stop: int) -> list[bytes]:
+        """As LedgerReader.list_bodies."""
+        with reading(self._engine) as connection:
+            return [body for (body,) in _driver_of(connection).execute(_BODIES, (tenant, start, stop))]
+
+    def list_positions(self, tenant: str, seqs: Sequence[int]) -> dict[int, int]:
+        """As LedgerReader.list_positions; as JSON, since the number of parameters is limited."""
+        with reading(self._engine) as connection:
+            return dict(_driver_of(connection).execute(_POSITIONS, (tenant, json.dumps(list(seqs)))))
+
+    def sequencer_lock(self, tenant: str) -> AbstractContextManager[None]:
+        """Hold a locked file beside the database."""
+        return hold_file_lock(self._path, tenant)

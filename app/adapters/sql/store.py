@@ -1,0 +1,150 @@
+"""The ledger store on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from app.adapters.sql import tables as t
+from app.adapters.sql.append import append_rows
+from app.adapters.sql.backend import Backend
+from app.adapters.sql.engine import open_engine
+from app.adapters.sql.postgres import PostgresBackend
+from app.adapters.sql.read import SqlReader
+from app.adapters.sql.sqlite import SqliteBackend
+from app.errors import Conflict, NotFound
+from app.ledger.ports import AppendResult, EntryRow, Integration, LogFrozenError, LostSwapError, Pending, Tenant
+from app.tlog.tree import EMPTY_ROOT
+
+_EXPOSE = sa.text(
+    "INSERT INTO checkpoint (tenant, size, note) VALUES (:tenant, :size, :note) ON CONFLICT DO NOTHING"
+).bindparams(sa.bindparam("note", type_=sa.LargeBinary()))
+
+
+class SqlTx:
+    """One open transaction. Payments, subjects and tokens write through `connection`, in the same transaction."""
+
+    def __init__(self, connection: sa.Connection, backend: Backend) -> None:
+        """`connection` is in a write transaction of `backend`."""
+        self.connection = connection
+        self.appended = False
+        self.refusal: LogFrozenError | None = None
+        self._entries = backend.entries(connection)
+
+    def append_entries(self, rows: Sequence[EntryRow]) -> list[AppendResult]:
+        """Insert the rows; after LogFrozenError the transaction can only be rolled back."""
+        by_tenant: dict[str, list[EntryRow]] = {}
+        for row in rows:
+            by_tenant.setdefault(row.tenant, []).append(row)
+        try:
+            results = {name: iter(append_rows(self._entries, name, own)) for name, own in by_tenant.items()}
+        except LogFrozenError as error:
+            self.refusal = error
+            raise
+        self.appended = True
+        return [next(results[row.tenant]) for row in rows]
+
+
+class SqlStore(SqlReader):
+    """A LedgerStore on an engine of `open_engine`."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        """The schema is there already: `migrate.upgrade` makes it, `migrate.require_current` checks it."""
+        backend: Backend = SqliteBackend(engine) if engine.dialect.name == "sqlite" else PostgresBackend(engine)
+        super().__init__(engine, backend)
+
+    @classmethod
+    def open(cls, url: str) -> SqlStore:
+        """Return a store on the database of `url`, with the default bounds."""
+        return cls(open_engine(url))
+
+    @contextmanager
+    def transaction(self) -> Iterator[SqlTx]:
+        """Commit on a clean exit and then wake the sequencer; roll back on an exception."""
+        with self._backend.write() as connection:
+            tx = SqlTx(connection, self._backend)
+            yield tx
+            if tx.refusal is not None:
+                raise tx.refusal
+        if tx.appended:
+            self._backend.announce_append()
+
+    def add_tenant(self, tenant: Tenant) -> None:
+        """Create a tenant and its empty head."""
+        state = t.FROZEN if tenant.frozen else t.OPEN
+        empty = {"size": 0, "root": EMPTY_ROOT, "settled_seq": 0, "frozen": tenant.frozen}
+        with self._backend.write() as connection:
+            try:
+                connection.execute(sa.insert(t.tenant).values(id=tenant.id, origin=tenant.origin, state=state))
+            except IntegrityError as error:
+                raise Conflict("a tenant with this id or this origin exists", code="tenant_exists") from error
+            connection.execute(sa.insert(t.head).values(tenant=tenant.id, **empty))
+
+    def close_log(self, last: EntryRow) -> AppendResult:
+        """Append `last` and take no more entries (app.ledger.freeze)."""
+        with self._backend.write() as connection:
+            entries = self._backend.entries(connection)
+            entries.shut_out_others(last.tenant)
+            [result] = append_rows(entries, last.tenant, [last])
+            connection.execute(sa.update(t.tenant).where(t.tenant.c.id == last.tenant).values(state=t.FROZEN))
+        self._backend.announce_append()
+        return result
+
+    def sequencer_lock(self, tenant: str) -> AbstractContextManager[None]:
+        """Hold this log's sequencer lock."""
+        return self._backend.sequencer_lock(tenant)
+
+    def list_pending(self, tenant: str, after_seq: int, limit: int) -> Pending:
+        """Return the next entries without an index."""
+        return self._backend.list_pending(tenant, after_seq, limit)
+
+    def integrate(self, batch: Integration) -> None:
+        """Swap the head, and insert leaves and tiles, in one transaction."""
+        with self._backend.write() as connection:
+            _swap_head(connection, batch)
+            self._backend.insert_leaves(connection, batch)
+            if batch.new.frozen:
+                connection.execute(sa.update(t.tenant).where(t.tenant.c.id == batch.tenant).values(state=t.FROZEN))
+
+    def expose(self, tenant: str, size: int, checkpoint: bytes) -> None:
+        """Insert the checkpoint; one of this size that is there already stays."""
+        with self._backend.write() as connection:
+            self._backend.relax_durability(connection)
+            connection.execute(_EXPOSE, {"tenant": tenant, "size": size, "note": checkpoint})
+        self._backend.announce_checkpoint(tenant)
+
+    def wait_for_append(self, timeout_s: float) -> None:
+        """Return when something was appended since the last call, or after `timeout_s`."""
+        self._backend.wait_for_append(timeout_s)
+
+    def publications(self, poll_s: float) -> Iterator[str | None]:
+        """Yield the tenant of each exposed checkpoint as it happens, and None at least every `poll_s`."""
+        return self._backend.publications(poll_s)
+
+    def close(self) -> None:
+        """Close every connection; nobody may be waiting."""
+        self._backend.close()
+        self._engine.dispose()
+
+
+def _swap_head(connection: sa.Connection, batch: Integration) -> None:
+    old, new = batch.old, batch.new
+    moved = connection.execute(
+        sa.update(t.head)
+        .where(t.head.c.tenant == batch.tenant, t.head.c.size == old.size, t.head.c.root == old.root)
+        .where(t.head.c.frozen.is_(False))
+        .values(size=new.size, root=new.root, settled_seq=new.settled_seq, frozen=new.frozen)
+    )
+    if moved.rowcount == 1:
+        return
+    found = connection.execute(sa.select(t.head.c.size, t.head.c.frozen).where(t.head.c.tenant == batch.tenant)).first()
+    if found is None:
+        raise NotFound("no such log")
+    if found.frozen:
+        raise LogFrozenError("this log is frozen: its head does not move")
+    raise LostSwapError(
+        f"the head is at size {found.size}, not {old.size} with the root we know: someone else moved it"
+    )

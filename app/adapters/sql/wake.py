@@ -1,0 +1,237 @@
+"""Waking the sequencer and the readers: LISTEN/NOTIFY on PostgreSQL, `PRAGMA data_version` on SQLite.
+
+A wake-up is a hint: whoever waits also looks by itself now and then, so a lost one delays and loses nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, LiteralString, Protocol
+
+import psycopg
+import sqlalchemy as sa
+
+from app.adapters.sql.engine import open_dedicated
+from app.errors import AssayError
+
+RECONNECT_PAUSE_S = 0.2
+SQLITE_POLL_S = 0.004
+
+_LAST_SEQ = "SELECT seq FROM sqlite_sequence WHERE name = 'entry'"
+_LAST_CHECKPOINT = "SELECT max(rowid) FROM checkpoint"
+_NEW_CHECKPOINTS = "SELECT DISTINCT tenant FROM checkpoint WHERE rowid > ? AND rowid <= ?"
+
+
+class PostgresWake:
+    """NOTIFY `assay_append` and `assay_published`, after the commit they tell of.
+
+    A transaction that notifies holds a lock of the whole server while it commits, so that no two can share an fsync
+    (2,300 instead of 7,200 commits/s on two cores). We therefore notify after the commit, from a connection
+    that never waits for the disk, and one NOTIFY does for all that committed while the one before was under way.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        """Connect when first needed."""
+        self._engine = engine
+        self._listener: psycopg.Connection[Any] | None = None
+        self._notifier: psycopg.Connection[Any] | None = None
+        self._notifying = threading.Lock()
+        self._appended = False
+
+    def announce_append(self) -> None:
+        """Notify, or leave it to the thread that is at it: it looks at the flag again before it goes."""
+        self._appended = True
+        while self._appended and self._notifying.acquire(blocking=False):
+            try:
+                self._appended = False
+                self._notify("NOTIFY assay_append")
+            finally:
+                self._notifying.release()
+
+    def _notify(self, statement: LiteralString, arguments: tuple[str, ...] = ()) -> None:
+        try:
+            if self._notifier is None:
+                self._notifier = open_dedicated(self._engine)
+                self._notifier.execute("SET synchronous_commit = off")
+            self._notifier.execute(statement, arguments)
+        except (psycopg.Error, AssayError):
+            _close(self._notifier)
+            self._notifier = None
+
+    def announce_checkpoint(self, tenant: str) -> None:
+        """Notify those who wait for publications."""
+        with self._notifying:
+            self._notify("SELECT pg_notify('assay_published', %b)", (tenant,))
+
+    def wait_for_append(self, timeout_s: float) -> None:
+        """Return on a notification, after the timeout, or (having looked away) once listening again."""
+        try:
+            if self._listener is None:
+                self._listener = self._listen("assay_append")
+                return
+            for _ in self._listener.notifies(timeout=timeout_s, stop_after=1):
+                pass
+        except (psycopg.Error, AssayError):
+            _close(self._listener)
+            self._listener = None
+            time.sleep(min(timeout_s, RECONNECT_PAUSE_S))
+
+    def publications(self, poll_s: float) -> Iterator[str | None]:
+        """Yield None once listening, then what is heard."""
+        listener: psycopg.Connection[Any] | None = None
+        try:
+            while True:
+                try:
+                    if listener is None:
+                        listener = self._listen("assay_published")
+                        heard: list[str | None] = []
+                    else:
+                        heard = [note.payload for note in listener.notifies(timeout=poll_s, stop_after=1)]
+                except (psycopg.Error, AssayError):
+                    _close(listener)
+                    listener = None
+                    time.sleep(min(poll_s, RECONNECT_PAUSE_S))
+                    heard = []
+                yield from heard or [None]
+        finally:
+            _close(listener)
+
+    def _listen(self, channel: str) -> psycopg.Connection[Any]:
+        driver: psycopg.Connection[Any] = open_dedicated(self._engine)
+        try:
+            driver.execute(f"LISTEN {channel}")
+        except psycopg.Error:
+            driver.close()
+            raise
+        return driver
+
+    def close(self) -> None:
+        """Close both connections; nobody may be waiting."""
+        _close(self._listener)
+        self._listener = None
+        with self._notifying:
+            _close(self._notifier)
+            self._notifier = None
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+def _close(connection: _Closable | None) -> None:
+    if connection is not None:
+        with contextlib.suppress(psycopg.Error, sqlite3.Error):
+            connection.close()
+
+
+class SqliteWake:
+    """An event for the threads of this process, and a look at `data_version` for the commits of other processes."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        """Connect when first needed."""
+        self._engine = engine
+        self._appended = threading.Event()
+        self._exposed = threading.Condition()
+        self._exposures = 0
+        self._append_watch: _Watch | None = None
+
+    def announce_append(self) -> None:
+        """Wake the sequencer of this process; that of another sees the commit."""
+        self._appended.set()
+
+    def announce_checkpoint(self, tenant: str) -> None:  # noqa: ARG002 - its row says whose it is
+        """Wake the readers of this process; those of another see the commit."""
+        with self._exposed:
+            self._exposures += 1
+            self._exposed.notify_all()
+
+    def wait_for_append(self, timeout_s: float) -> None:
+        """Return when the last sequence number has moved, after the timeout, or at once the first time."""
+        deadline_s = time.monotonic() + timeout_s
+        try:
+            if self._append_watch is None:
+                self._append_watch = _Watch(self._engine, _LAST_SEQ)
+                return
+            while (left_s := deadline_s - time.monotonic()) > 0:
+                told = self._appended.wait(min(SQLITE_POLL_S, left_s))
+                self._appended.clear()
+                if self._append_watch.look(told=told):
+                    return
+        except (sqlite3.Error, AssayError):
+            _close(self._append_watch)
+            self._append_watch = None
+            time.sleep(min(timeout_s, RECONNECT_PAUSE_S))
+
+    def publications(self, poll_s: float) -> Iterator[str | None]:
+        """Yield None once watching, then the tenants of new checkpoints."""
+        watch: _Watch | None = None
+        try:
+            while True:
+                seen: list[str | None] = []
+                try:
+                    if watch is None:
+                        watch = _Watch(self._engine, _LAST_CHECKPOINT)
+                    else:
+                        seen = self._wait_for_checkpoints(watch, time.monotonic() + poll_s)
+                except (sqlite3.Error, AssayError):
+                    _close(watch)
+                    watch = None
+                    time.sleep(min(poll_s, RECONNECT_PAUSE_S))
+                yield from seen or [None]
+        finally:
+            _close(watch)
+
+    def _wait_for_checkpoints(self, watch: _Watch, deadline_s: float) -> list[str | None]:
+        with self._exposed:
+            exposures = self._exposures
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            before = watch.mark
+            if watch.look(told=False):
+                rows = watch.driver.execute(_NEW_CHECKPOINTS, (before, watch.mark))
+                return [tenant for (tenant,) in rows]
+            with self._exposed:
+                if self._exposures == exposures:
+                    self._exposed.wait(min(SQLITE_POLL_S, left_s))
+                exposures = self._exposures
+        return []
+
+    def close(self) -> None:
+        """Close the connection; nobody may be waiting."""
+        _close(self._append_watch)
+        self._append_watch = None
+
+
+class _Watch:
+    """A connection that notices when the number that `statement` reads has grown."""
+
+    def __init__(self, engine: sa.Engine, statement: str) -> None:
+        """Start from what is there now."""
+        self.driver: sqlite3.Connection = open_dedicated(engine)
+        self._statement = statement
+        try:
+            self._version = self._read("PRAGMA data_version")
+            self.mark = self._read(statement)
+        except sqlite3.Error:
+            self.close()
+            raise
+
+    def look(self, *, told: bool) -> bool:
+        """Say whether it has grown since the last look; without being told, look only if there was a commit."""
+        version = self._read("PRAGMA data_version")
+        if version == self._version and not told:
+            return False
+        self._version = version
+        before, self.mark = self.mark, self._read(self._statement)
+        return self.mark > before
+
+    def _read(self, statement: str) -> int:
+        row = self.driver.execute(statement).fetchone()
+        return int(row[0] or 0) if row else 0
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.driver.close()

@@ -1,0 +1,67 @@
+"""`assay subject`: a person's right to be forgotten."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from app.cli.opening import open_installation
+from app.cli.output import PLAIN, AsJson, OfTenant, Quiet, Yes, describe, print_json, tell
+from app.errors import Refused
+from app.ledger.entry import format_entry_id
+from app.subjects.erase import AlreadyErased, Erased
+
+ACTOR = "operator:cli"
+
+app = typer.Typer(help="Erase a person's data.", no_args_is_help=True, add_completion=False, **PLAIN)
+
+
+@app.callback()
+def subject() -> None:
+    """Erase a person's data."""
+
+
+@app.command(
+    help=describe(
+        "Destroy a person's key and sealed facts for ever; every proof stays valid, and the log gets a receipt.",
+        "assay subject erase sub_7Qd… --tenant demo",
+        "assay subject erase sub_7Qd… --tenant demo --yes --reason gdpr.art17",
+    )
+)
+def erase(
+    subject_id: Annotated[str, typer.Argument(help="Who: sub_….", metavar="SUBJECT")],
+    *,
+    tenant: OfTenant,
+    yes: Yes = False,
+    reason: Annotated[str, typer.Option("--reason", help="A code.")] = "request",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Erase a person's data."""
+    with open_installation() as installation:
+        installation.read_tenant(tenant)
+        if not yes and not typer.confirm(f"Erase {subject_id} of {tenant} for ever?", err=True):
+            raise Refused("nothing was erased", code="not_confirmed")
+        outcome = installation.erase(tenant, subject_id, reason=reason, actor=ACTOR)
+    if as_json:
+        print_json(_to_json(subject_id, outcome))
+        return
+    match outcome:
+        case Erased(fields=fields, receipt=receipt):
+            where = f"; the receipt is {format_entry_id(receipt)}" if receipt else "; the log is frozen: no receipt"
+            tell(f"{subject_id} is erased: its key and {fields} sealed facts are destroyed{where}", quiet=quiet)
+        case AlreadyErased(at_ms=at_ms):
+            tell(f"{subject_id} was erased on {_format_time(at_ms)}; nothing was left to do", quiet=quiet)
+
+
+def _to_json(subject_id: str, outcome: Erased | AlreadyErased) -> dict[str, object]:
+    if isinstance(outcome, AlreadyErased):
+        return {"subject": subject_id, "outcome": "already_erased", "erased_at": _format_time(outcome.at_ms)}
+    receipt = format_entry_id(outcome.receipt) if outcome.receipt else None
+    return {"subject": subject_id, "outcome": "erased", "fields": outcome.fields, "receipt": receipt}
+
+
+def _format_time(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=at_ms):%Y-%m-%d %H:%M:%S} UTC"

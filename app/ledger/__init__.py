@@ -1,0 +1,1 @@
+"""The ledger: what is logged, how it gets there, and how outsiders check it."""

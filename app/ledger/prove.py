@@ -1,0 +1,142 @@
+"""Proving: checkpoints, tiles, inclusion and consistency proofs, and receipts, read from the store."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from app.errors import NotFound, Rejected
+from app.ledger.ports import LedgerReader
+from app.tlog.checkpoint import parse_checkpoint
+from app.tlog.note import parse_note
+from app.tlog.receipt import Receipt, format_receipt
+from app.tlog.tile import (
+    ExpandedTile,
+    expand_tile,
+    prove_consistency_from_tiles,
+    prove_inclusion_from_tiles,
+)
+
+TILE_CACHE_LIMIT = 2048
+"""Expanded tiles kept, 16 KiB each: the upper levels of a log of 10^8 entries and its busiest leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The newest exposed checkpoint of a log."""
+
+    size: int
+    root: bytes
+    note: bytes
+
+
+FILLING_LOCKS = 16
+"""Tiles that can be read from the store at one time."""
+
+
+class NotPublishedError(NotFound):
+    """The log has no such entry under a checkpoint yet."""
+
+    code = "not_in_the_log_yet"
+
+
+class Prover:
+    """Proofs for all tenants of one store, with a bounded cache of expanded tiles. Safe for threads."""
+
+    def __init__(self, reader: LedgerReader) -> None:
+        """Nothing is read yet."""
+        self._reader = reader
+        self._tiles: dict[tuple[str, int, int], ExpandedTile] = {}
+        self._filling = [threading.Lock() for _ in range(FILLING_LOCKS)]
+        self._published: dict[str, Published] = {}
+        self._lock = threading.Lock()
+
+    def read_published(self, tenant: str) -> Published:
+        """Return the newest exposed checkpoint. Raises NotPublishedError before the first."""
+        note = self._reader.find_checkpoint(tenant)
+        if note is None:
+            raise NotPublishedError("this log has no checkpoint yet; its first entries are being published")
+        published = self._published.get(tenant)
+        if published is None or published.note != note:
+            checkpoint = parse_checkpoint(parse_note(note).text)
+            published = Published(checkpoint.size, checkpoint.root, note)
+            self._published[tenant] = published
+        return published
+
+    def prove_inclusion(self, tenant: str, index: int, size: int) -> list[bytes]:
+        """Return the audit path of `index` in the tree of `size`.
+
+        Raises Rejected unless `index < size` and a published checkpoint covers `size`.
+        """
+        if not 0 <= index < size:
+            raise Rejected(
+                f"index {index} is not below size {size}: a proof needs 0 <= index < size",
+                code="index_out_of_range",
+                pointer="/index",
+            )
+        self._require_published(tenant, size)
+        return prove_inclusion_from_tiles(index, size, self._tile_reader(tenant))
+
+    def prove_consistency(self, tenant: str, old_size: int, new_size: int) -> list[bytes]:
+        """Return the proof that the tree of `new_size` extends that of `old_size`; empty from size 0."""
+        if not 0 <= old_size <= new_size:
+            raise Rejected(
+                f"size {old_size} is not at most {new_size}: a proof needs 0 <= from <= to",
+                code="size_out_of_range",
+                pointer="/from",
+            )
+        self._require_published(tenant, new_size)
+        if old_size == 0:
+            return []
+        return prove_consistency_from_tiles(old_size, new_size, self._tile_reader(tenant))
+
+    def receipt(self, tenant: str, index: int, body: bytes, published: Published) -> bytes:
+        """Return the tlog-proof of entry `index` under `published`; its `extra` carries the entry's bytes."""
+        proof = self.prove_inclusion(tenant, index, published.size)
+        return format_receipt(Receipt(index=index, proof=tuple(proof), checkpoint=published.note, extra=body))
+
+    def _require_published(self, tenant: str, size: int) -> None:
+        """Refuse a tree that nobody has signed; the store is asked only if the newest checkpoint known is too small."""
+        published = self._published.get(tenant)
+        if published is None or size > published.size:
+            published = self.read_published(tenant)
+        if size > published.size:
+            raise Rejected(
+                f"size {size} is larger than the published {published.size}", code="size_beyond_log", pointer="/size"
+            )
+
+    def _tile_reader(self, tenant: str) -> _TileReader:
+        return _TileReader(self, tenant)
+
+    def read_tile(self, tenant: str, level: int, number: int, width: int) -> ExpandedTile:
+        """Return a tile at least `width` wide, from the cache if it can be."""
+        key = (tenant, level, number)
+        tile = self._tiles.get(key)
+        if tile is not None and tile.width >= width:
+            return tile
+        with self._filling[hash(key) % len(self._filling)]:  # those who need the same tile wait for one read of it
+            tile = self._tiles.get(key)
+            if tile is None or tile.width < width:
+                tile = expand_tile(self._reader.read_tile(tenant, level, number, width), tile)
+                self._keep(key, tile)
+        return tile
+
+    def _keep(self, key: tuple[str, int, int], tile: ExpandedTile) -> None:
+        """Remember the tile; of too many the one kept longest goes."""
+        with self._lock:
+            self._tiles[key] = tile
+            if len(self._tiles) > TILE_CACHE_LIMIT:
+                del self._tiles[next(iter(self._tiles))]
+
+
+class _TileReader:
+    """`read_tile` of one tenant, as the proofs from tiles want it."""
+
+    __slots__ = ("_prover", "_tenant")
+
+    def __init__(self, prover: Prover, tenant: str) -> None:
+        self._prover = prover
+        self._tenant = tenant
+
+    def __call__(self, level: int, number: int, width: int) -> ExpandedTile:
+        return self._prover.read_tile(self._tenant, level, number, width)

@@ -1,0 +1,1 @@
+"""Policy: decisions by Rego bundles, and the record that each leaves."""

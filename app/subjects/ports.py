@@ -1,0 +1,104 @@
+"""What personal data needs from the outside: a store of keys and sealed fields, and a journal of erasures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final, Protocol
+from uuid import UUID
+
+from app.ledger.entry import Draft
+from app.ledger.ports import AppendResult, EntryWriter
+from app.subjects.seal import SealedField, SubjectKey
+from app.subjects.subject import Subject
+
+JOURNAL_BATCH: Final = 256
+"""Journalled erasures compared with the store at once."""
+
+Append = Callable[[EntryWriter, str, Draft, UUID], AppendResult]
+"""Check a tenant's draft against the registry and append it under this id, in the caller's transaction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """A person's data is to be gone, by `reason` (a code), since `at_ms`. Nothing in it is personal."""
+
+    tenant: str
+    subject: str
+    at_ms: int
+    reason: str
+
+
+class SubjectTransaction(EntryWriter, Protocol):
+    """One open transaction. Everything in it, entries included, becomes durable together or not at all.
+
+    Every method is about one tenant and never sees another's rows.
+    """
+
+    def add_subject(self, tenant: str, subject: str, *, key: SubjectKey | None) -> None:
+        """Create the subject; with its key, unless that is None. Does nothing, and keeps no key, if it exists.
+
+        Waits for another transaction that is creating it. Raises NotFound if there is no such tenant.
+        """
+        ...
+
+    def lock_subject(self, tenant: str, subject: str) -> Subject | None:
+        """Return the subject and keep every other transaction from locking it until this one ends; None if absent.
+
+        Raises Unavailable if the lock is not had in time.
+        """
+        ...
+
+    def add_sealed(self, fields: Sequence[SealedField]) -> None:
+        """Store sealed fields; the caller holds their subject's lock. Raises Conflict if one is already there."""
+        ...
+
+    def destroy(self, tenant: str, subject: str, *, at_ms: int) -> int:
+        """Delete the subject's key and all its sealed fields, and mark it erased; the caller holds its lock.
+
+        Returns how many fields there were. What was marked erased before keeps its time.
+        """
+        ...
+
+
+class SubjectStore(Protocol):
+    """Where subjects are kept. Every implementation passes tests/contract/subject_store_contract.py."""
+
+    def transaction(self) -> AbstractContextManager[SubjectTransaction]:
+        """Open a transaction: committed on a clean exit, rolled back on an exception. Unavailable if it can't."""
+        ...
+
+    def find_subject(self, tenant: str, subject: str) -> Subject | None:
+        """Return the subject without locking it, or None."""
+        ...
+
+    def list_sealed(self, tenant: str, entry_id: UUID) -> Sequence[SealedField]:
+        """Return the sealed fields of an entry, by path (at most one per personal field of its action)."""
+        ...
+
+    def list_undone(self, erasures: Sequence[Erasure]) -> list[Erasure]:
+        """Return those (of at most `JOURNAL_BATCH`) whose subject is absent, not marked erased, or has a key or fields.
+
+        An erasure of a tenant that is not in this store is returned too.
+        """
+        ...
+
+    def scrub(self) -> bool:
+        """Overwrite what was deleted in the store's own files, as far as this store can; say whether that was done.
+
+        False when it could not be done now (somebody is reading) or is not in this store's power. Never raises.
+        """
+        ...
+
+
+class ErasureJournal(Protocol):
+    """The erasures, kept where restoring or cloning the database does not touch them (DESIGN.md, 4.5)."""
+
+    def append(self, erasure: Erasure) -> None:
+        """Add one, durable when this returns. Raises Unavailable when it cannot be written."""
+        ...
+
+    def read(self) -> Iterator[Erasure]:
+        """Iterate over all, oldest first; the same one may come twice. Raises Broken for a line that was altered."""
+        ...

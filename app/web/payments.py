@@ -1,0 +1,151 @@
+"""For merchants: make payments, look at them, erase a payer."""
+
+from __future__ import annotations
+
+import hashlib
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from flask import Response, request
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models import Tag
+
+from app.credentials.ports import Scope
+from app.errors import NotFound, Rejected
+from app.ledger.canonical import canonical
+from app.ledger.entry import format_entry_id
+from app.payments.checkout import PaymentRequest
+from app.payments.intent import Intent, IntentState
+from app.payments.money import Money, format_decimal, parse_decimal
+from app.subjects.erase import AlreadyErased
+from app.subjects.subject import format_subject_id, parse_personal, parse_subject_id
+from app.web.auth import caller, needs
+from app.web.merchant import digest_key, read_idempotency_key, read_wait_s
+from app.web.models import ErasedOut, EraseQuery, PaymentIn, PaymentOut, PaymentPath, SubjectPath
+from app.web.wire import Answer
+from app.wiring import Services
+
+_TAG = Tag(name="payments", description="Payments: decided, charged once, logged at every step.")
+_OPEN_STATES = {IntentState.UNKNOWN, IntentState.PROCESSING, IntentState.CREATED}
+
+
+class Payments:
+    """The views, over one set of services."""
+
+    def __init__(self, services: Services) -> None:
+        """Remember the services."""
+        self._services = services
+
+    def make(self, body: PaymentIn) -> Response:
+        """Make a payment, at most once for each Idempotency-Key."""
+        services, tenant = self._services, caller().tenant
+        wait_s = read_wait_s(services.settings.wait_limit_s)
+        outcome = services.checkout.make(self._parse(body, read_idempotency_key(required=True) or ""))
+        answer = _render(outcome.intent)
+        if wait_s:
+            answer["receipt"] = self._wait_for_receipt(tenant, outcome.intent.id, wait_s)
+        status = HTTPStatus.ACCEPTED if outcome.intent.state in _OPEN_STATES else HTTPStatus.CREATED
+        response = Answer(orjson.dumps(answer), status, mimetype="application/json")
+        response.headers["Location"] = f"/v1/payments/{outcome.intent.id}"
+        if outcome.replayed:
+            response.headers["Idempotency-Replayed"] = "true"
+        return response
+
+    def read(self, payment_id: str) -> Response:
+        """Return a payment as it stands."""
+        with self._services.payment_store.transaction() as tx:
+            intent = tx.find_intent(caller().tenant, payment_id)
+        if intent is None:
+            raise NotFound("there is no such payment", code="payment_unknown")
+        return Answer(orjson.dumps(_render(intent)), mimetype="application/json")
+
+    def erase(self, subject_id: str, reason: str) -> Response:
+        """Erase a person's data for ever."""
+        principal = caller()
+        outcome = self._services.erase(
+            principal.tenant, parse_subject_id(subject_id), reason=reason, actor=principal.actor
+        )
+        if isinstance(outcome, AlreadyErased):
+            body: dict[str, Any] = {"subject": subject_id, "status": "already_erased", "fields": 0, "receipt": None}
+        else:
+            entry_id = format_entry_id(outcome.receipt) if outcome.receipt else None
+            where = f"/v1/entries/{entry_id}/receipt" if entry_id else None
+            body = {"subject": subject_id, "status": "erased", "fields": outcome.fields, "receipt": where}
+        return Answer(orjson.dumps(body), mimetype="application/json")
+
+    def _parse(self, body: PaymentIn, key: str) -> PaymentRequest:
+        principal = caller()
+        subject = parse_subject_id(body.subject) if body.subject else format_subject_id(self._services.new_entry_id())
+        return PaymentRequest(
+            tenant=principal.tenant,
+            actor=principal.actor,
+            money=_parse_money(body),
+            country=body.country,
+            payment_methods=body.payment_method,
+            payer=parse_personal({"name": body.payer.name, "email": body.payer.email}),
+            payer_country=body.payer.country,
+            subject=subject,
+            idem=digest_key(key),
+            fingerprint=hashlib.sha256(canonical(request.get_json())).digest(),
+        )
+
+    def _wait_for_receipt(self, tenant: str, payment_id: str, wait_s: int) -> str | None:
+        """Return the receipt of the payment's newest entry once that is published; None if it takes too long."""
+        newest = self._services.store.find_newest(tenant, payment_id)
+        if newest is None:
+            return None
+        position = self._services.watch.wait(tenant, newest.seq, timeout_s=wait_s)
+        if position is None:
+            return None
+        return self._services.prover.receipt(tenant, position.index, newest.body, position.published).decode()
+
+
+def _parse_money(body: PaymentIn) -> Money:
+    if (body.amount is None) == (body.amount_minor is None):
+        raise Rejected("give either amount_minor or amount", code="bad_amount", pointer="/amount_minor")
+    if body.amount is not None:
+        return parse_decimal(body.amount, body.currency)
+    return Money(amount_minor=body.amount_minor or 0, currency=body.currency)
+
+
+def _render(intent: Intent) -> dict[str, Any]:
+    return {
+        "id": intent.id,
+        "status": str(intent.state),
+        "code": intent.code,
+        "amount_minor": intent.money.amount_minor,
+        "amount": format_decimal(intent.money),
+        "currency": intent.money.currency,
+        "psp": intent.psp,
+        "decision": intent.decision_id,
+        "subject": intent.subject,
+        "created_at": intent.created_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "entries": f"/v1/entries?ref={intent.id}",
+    }
+
+
+def create_blueprint(services: Services) -> APIBlueprint:
+    """Return the payments API."""
+    api = APIBlueprint("payments", __name__, abp_tags=[_TAG], abp_security=[{"token": []}])
+    payments = Payments(services)
+
+    @api.post("/v1/payments", responses={"201": PaymentOut, "202": PaymentOut})
+    @needs(Scope.PAYMENTS_WRITE)
+    def make_payment(body: PaymentIn) -> Response:
+        """Make a payment: decided by policy, charged once, every step an entry. Needs an Idempotency-Key header."""
+        return payments.make(body)
+
+    @api.get("/v1/payments/<payment_id>", responses={"200": PaymentOut})
+    @needs(Scope.PAYMENTS_READ)
+    def read_payment(path: PaymentPath) -> Response:
+        """Return a payment as it stands."""
+        return payments.read(path.payment_id)
+
+    @api.delete("/v1/subjects/<subject_id>", responses={"200": ErasedOut})
+    @needs(Scope.SUBJECTS_ERASE)
+    def erase_subject(path: SubjectPath, query: EraseQuery) -> Response:
+        """Erase a person's data: key and salts are destroyed, commitments and proofs stay."""
+        return payments.erase(path.subject_id, query.reason)
+
+    return api

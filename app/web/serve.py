@@ -1,0 +1,14 @@
+"""The target that the web server loads, once in each worker process."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from app.settings import read_settings
+from app.web.app import create_app
+from app.wiring import Installation, build_services
+
+
+def create_wsgi() -> Flask:
+    """Return the web application over the installation that the environment names."""
+    return create_app(build_services(Installation(read_settings())))

@@ -1,0 +1,43 @@
+"""Requests and responses of the API: strict on the way in, lean on the way out."""
+
+from __future__ import annotations
+
+from typing import Any
+from wsgiref.types import WSGIEnvironment
+
+from flask import Request, Response
+from werkzeug.datastructures import Headers
+
+from app.errors import Malformed
+from app.ledger.canonical import parse_json
+
+BODY_LIMIT_BYTES = 1024 * 1024
+
+_NOTHING = object()
+_WITHOUT_LENGTH = {204, 304}
+
+
+class StrictRequest(Request):
+    """A request whose JSON is parsed strictly: no duplicate keys, no NaN, no deep nesting, no floats."""
+
+    max_content_length = BODY_LIMIT_BYTES
+    _parsed: Any = _NOTHING
+
+    def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:  # noqa: FBT001, FBT002
+        """Return the body as JSON whatever the flags say. Raises Malformed or TooLarge."""
+        del force, silent, cache
+        if self._parsed is _NOTHING:
+            if self.mimetype != "application/json":
+                raise Malformed("send Content-Type: application/json", code="content_type")
+            self._parsed = parse_json(self.get_data(), limit_bytes=BODY_LIMIT_BYTES)
+        return self._parsed
+
+
+class Answer(Response):
+    """A response whose headers are complete as the view made them: no URL of ours needs rewriting."""
+
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
+        """Return the headers; a body of bytes has set the length already."""
+        if self.status_code in _WITHOUT_LENGTH or "Content-Length" not in self.headers:
+            return super().get_wsgi_headers(environ)
+        return self.headers

@@ -1,0 +1,1 @@
+"""`make demo`: the story of one payment, played without a hand."""

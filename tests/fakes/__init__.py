@@ -1,0 +1,1 @@
+"""Fakes: parts in memory that pass the same contract suites as the real ones."""
