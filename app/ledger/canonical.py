@@ -42,7 +42,8 @@ def parse_json(data: bytes, *, limit_bytes: int) -> Any:
     except ValueError as error:
         what = _QUOTED.sub("", str(error))  # the key that stands twice may be a secret
         raise Malformed(f"not valid JSON: {what}", code="json_malformed") from None
-    _check_depth(value)
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
+        _check_depth(value)
     return value
 
 
@@ -59,8 +60,11 @@ def _check_depth(value: Any, depth: int = 1) -> None:
             _check_depth(child, depth + 1)
 
 
-def canonical(value: Any) -> bytes:
+def canonical(value: Any, *, plain: bool = False) -> bytes:
     """Return the RFC 8785 bytes of `value`.
+
+    `plain` vouches that it holds JSON's own types alone, as what `parse_json` returns does: then only what orjson
+    itself refuses, and text that is not ASCII, is looked at closely.
 
     Raises Rejected for what entries may not hold: fractions, integers beyond `MAX_INTEGER`, keys that are not ASCII,
     strings that are not NFC or not valid Unicode, and Python objects that are not JSON. It never repeats a value.
@@ -69,7 +73,7 @@ def canonical(value: Any) -> bytes:
         data = orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER)
     except TypeError:
         raise _not_allowed(_why_not(value) or "a value that JSON does not have") from None
-    if not data.isascii() or not _is_plain(value):
+    if not data.isascii() or not (plain or _is_plain(value)):
         problem = _why_not(value)
         if problem:
             raise _not_allowed(problem)

@@ -49,7 +49,10 @@ _REQUIRED = frozenset({"v", "id", "time", "action", "actor", "ref", "data", "sea
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """An entry before it has an id and a time. `idem` is the SHA-256 (32 bytes) of the idempotency key."""
+    """An entry before it has an id and a time. `idem` is the SHA-256 (32 bytes) of the idempotency key.
+
+    `plain` vouches that everything in it came from `parse_json` or is text.
+    """
 
     action: str
     actor: str
@@ -58,6 +61,7 @@ class Draft:
     data: Mapping[str, Any] = field(default_factory=dict)
     sealed: Mapping[str, str] = field(default_factory=dict)
     idem: bytes | None = None
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +137,7 @@ def format_entry(draft: Draft, *, entry_id: UUID) -> bytes:
         document["subject"] = draft.subject
     if draft.idem is not None:
         document["idem"] = draft.idem.hex()
-    body = canonical(document)
+    body = canonical(document, plain=draft.plain)
     if len(body) > ENTRY_LIMIT_BYTES:
         raise TooLarge(
             f"the entry has {len(body):,} bytes; at most {ENTRY_LIMIT_BYTES:,} are logged", code="entry_too_large"

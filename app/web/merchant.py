@@ -13,6 +13,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models import Tag
 from pydantic import ValidationError
 
+from app.credentials.merchant_token import Principal
 from app.credentials.ports import Scope
 from app.errors import AssayError, Malformed, NotFound, Rejected, TooLarge
 from app.ledger.append import prepare
@@ -39,6 +40,7 @@ from app.web.wire import Answer
 from app.wiring import Services
 
 BATCH_LIMIT_LINES = 1000
+LINE_LIMIT_BYTES = 64 * 1024
 IDEMPOTENCY_KEY_LIMIT = 255
 RECEIPT_TYPE = "text/plain; charset=utf-8"
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
@@ -88,7 +90,7 @@ class Entries:
         services, principal = self._services, caller()
         wait_s = read_wait_s(services.settings.wait_limit_s)
         key = read_idempotency_key(required=False)
-        row = self._prepare(value, key, entry)
+        row = self._prepare(principal, value, key, entry)
         position = None
         if wait_s:
             result, position = services.group.append_and_wait(row, timeout_s=wait_s)
@@ -108,12 +110,13 @@ class Entries:
             lines.pop()
         if not 1 <= len(lines) <= BATCH_LIMIT_LINES:
             raise TooLarge(f"a batch has 1 to {BATCH_LIMIT_LINES} lines, one entry each", code="batch_too_large")
-        key = read_idempotency_key(required=False)
+        principal, key = caller(), read_idempotency_key(required=False)
         rows: list[EntryRow] = []
         answers: list[dict[str, Any] | None] = []
         for number, line in enumerate(lines, 1):
             try:
-                rows.append(self._prepare(parse_json(line, limit_bytes=64 * 1024), key and f"{key}:{number}"))
+                value = parse_json(line, limit_bytes=LINE_LIMIT_BYTES)
+                rows.append(self._prepare(principal, value, key and f"{key}:{number}"))
                 answers.append(None)
             except AssayError as error:
                 answers.append({"line": number, "error": problems.describe(error)})
@@ -168,14 +171,14 @@ class Entries:
             raise NotFound("there is no such entry", code="entry_unknown")
         return stored
 
-    def _prepare(self, value: Any, key: str | None, entry: EntryIn | None = None) -> EntryRow:
+    def _prepare(self, principal: Principal, value: Any, key: str | None, entry: EntryIn | None = None) -> EntryRow:
         """Return the row of an entry or a record, under the caller's name; `entry` if it is parsed already."""
-        services, principal = self._services, caller()
+        services = self._services
         idem = digest_key(key) if key else None
         if is_record(value):
             draft = parse_record(value, actor=principal.actor, now_s=services.now_ms() // 1000, idem=idem)
         else:
-            draft = self._draft(entry or EntryIn.model_validate(value), idem)
+            draft = self._draft(principal, entry or EntryIn.model_validate(value), idem)
         fingerprint = None
         if idem:
             fingerprint = hashlib.sha256(canonical([draft.action, draft.subject, draft.ref, draft.data])).digest()
@@ -183,16 +186,17 @@ class Entries:
             services.registry, principal.tenant, draft, entry_id=services.new_entry_id(), fingerprint=fingerprint
         )
 
-    def _draft(self, entry: EntryIn, idem: bytes | None) -> Draft:
+    def _draft(self, principal: Principal, entry: EntryIn, idem: bytes | None) -> Draft:
         if not self._services.registry.read(entry.action).external:
             raise Rejected(f"{entry.action} is written by Assay alone", code="action_internal", pointer="/action")
         return Draft(
             action=entry.action,
-            actor=caller().actor,
+            actor=principal.actor,
             subject=entry.subject,
             ref=entry.ref,
             data=entry.data,
             idem=idem,
+            plain=True,
         )
 
 

@@ -141,11 +141,17 @@ class SqliteDriver:
             with _readable():
                 window = (tenant, first, min(first + BUNDLE_WIDTH, stop))
                 rows = self._connection.execute(_SQLITE_LEAVES, window).fetchall()
-                if {type(value) for row in rows for value in row} - {bytes}:  # tampered with: slower is no matter
-                    rows = self._connection.execute(_SQLITE_CAST, window).fetchall()
             if rows:
                 bodies, hashes = zip(*rows, strict=True)
+                if {*map(type, bodies), *map(type, hashes)} != {bytes}:  # tampered with: slower is no matter
+                    bodies, hashes = self._read_cast(window)
                 yield first // BUNDLE_WIDTH, list(bodies), b"".join([value or b"" for value in hashes])
+
+    def _read_cast(self, window: tuple[str, int, int]) -> tuple[tuple[Any, ...], ...]:
+        """Return the bodies and the hashes as bytes, whatever type they were stored as."""
+        with _readable():
+            rows = self._connection.execute(_SQLITE_CAST, window).fetchall()
+        return tuple(zip(*rows, strict=True))
 
     def bind_id(self, entry_id: UUID) -> object:
         """Return the 16 bytes."""

@@ -20,7 +20,7 @@ FROM head h WHERE h.tenant = ?"""
 _TILES = """
 SELECT h.size, t.level, min(t.number), max(t.number), count(*)
 FROM head h JOIN tile t ON t.tenant = h.tenant WHERE h.tenant = ? GROUP BY h.size, t.level ORDER BY t.level"""
-# Every leaf names an entry of its own, so that comparing counts is enough; looking each up would take as long as hashing.
+# Each leaf names an entry of its own, so that counts are enough; looking each up would take as long as hashing.
 _SETTLED = """
 SELECT (SELECT count(*) FROM entry e WHERE e.tenant = h.tenant AND e.seq <= h.settled_seq),
        (SELECT count(*) FROM leaf l WHERE l.tenant = h.tenant AND l.seq <= h.settled_seq)

@@ -167,7 +167,7 @@ def test_a_log_that_has_published_nothing_is_not_in_the_log_yet(tmp_path: Path) 
 def test_deep_finds_what_was_logged_and_is_no_entry_while_hashes_alone_do_not(tmp_path: Path) -> None:
     log = build_sqlite(tmp_path / "log.db", [4])
     with log.store.transaction() as tx:
-        row = replace(_row(log, 4), body=_row(log, 4).body.replace(b'"v":1', b'"v": 1'))
+        row = _row(log, 4)._replace(body=_row(log, 4).body.replace(b'"v":1', b'"v": 1'))
         tx.append_entries([row])
     log.publish()
     assert verify_log(source_of(tmp_path), TRUST, Options()).outcome is Outcome.VALID

@@ -1,0 +1,173 @@
+"""Appending and waiting for publication in one go: one answer, the right one, whatever becomes of the commit."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from app.errors import Broken, Unavailable
+from app.ledger import wait as module
+from app.ledger.group import GroupCommit
+from app.ledger.ports import LogFrozenError
+from app.ledger.prove import Prover
+from app.ledger.wait import PublicationWatch, Waiter
+from tests.fakes.ledger import TENANT, World, make_row
+
+PATIENCE_S = 20.0
+SHORT_S = 0.05
+
+
+class UnclearStore:
+    """The world's store, whose commits can fail after they happened."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.after_commit: list[Exception] = []
+        self.meanwhile = lambda: None
+
+    def __getattr__(self, name):
+        return getattr(self._world.store, name)
+
+    @contextmanager
+    def transaction(self):
+        with self._world.store.transaction() as tx:
+            yield tx
+        if self.after_commit:
+            self.meanwhile()
+            raise self.after_commit.pop()
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+@pytest.fixture
+def store(world):
+    return UnclearStore(world)
+
+
+@pytest.fixture
+def watch(store, monkeypatch):
+    monkeypatch.setattr(module, "POLL_S", 0.02)
+    watch = PublicationWatch(store, Prover(store))
+    yield watch
+    assert watch._waiting == 0, "somebody is still on the list"
+    assert not any(watch._waiters.values())
+    watch.close()
+
+
+@pytest.fixture
+def group(store, watch):
+    group = GroupCommit(store, watch)
+    yield group
+    group.close()
+
+
+@pytest.fixture
+def publishing(world):
+    """A sequencer at work."""
+    stop = threading.Event()
+
+    def publish() -> None:
+        with world.sequencer() as sequencer:
+            while not stop.wait(0.001):
+                sequencer.step()
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(publish)
+        yield
+        stop.set()
+        future.result(PATIENCE_S)
+
+
+def test_everyone_gets_the_position_of_their_own_entry(world, group, publishing) -> None:
+    with ThreadPoolExecutor(64) as callers:
+        answers = list(
+            callers.map(lambda number: group.append_and_wait(make_row(number), timeout_s=PATIENCE_S), range(500))
+        )
+    known = world.store.list_positions(TENANT.id, [result.seq for result, _ in answers])
+    assert [position.index for _, position in answers] == [known[result.seq] for result, _ in answers]
+    for number, (result, position) in enumerate(answers):
+        assert result.id == make_row(number).id
+        assert world.store.list_bodies(TENANT.id, position.index, position.index + 1) == [make_row(number).body]
+
+
+def test_replays_wait_for_the_entry_that_stands(world, group, publishing) -> None:
+    with ThreadPoolExecutor(64) as callers:
+        answers = list(
+            callers.map(
+                lambda number: group.append_and_wait(make_row(number, key="same"), timeout_s=PATIENCE_S), range(64)
+            )
+        )
+    assert {position.index for _, position in answers} == {0}
+    assert sum(not result.replayed for result, _ in answers) == 1
+
+
+def test_a_replay_of_a_published_entry_is_answered_without_another_publication(world, group) -> None:
+    group.append([make_row(1, key="same")])
+    world.publish()
+    result, position = group.append_and_wait(make_row(2, key="same"), timeout_s=PATIENCE_S)
+    assert result.replayed
+    assert position.index == 0
+
+
+def test_who_waits_in_vain_still_learns_that_the_entry_is_durable(world, group) -> None:
+    result, position = group.append_and_wait(make_row(1), timeout_s=SHORT_S)
+    assert position is None
+    assert world.store.list_pending(TENANT.id, 0, 9).entries[0].seq == result.seq
+
+
+def test_a_frozen_log_refuses_at_once(world, group) -> None:
+    world.store.close_log(make_row(1, action="log.frozen", data={"reason": "ended"}))
+    with pytest.raises(LogFrozenError):
+        group.append_and_wait(make_row(2), timeout_s=PATIENCE_S)
+
+
+@pytest.mark.parametrize("error", [Unavailable("the connection broke"), Broken("an odd commit")])
+@pytest.mark.parametrize("published", [False, True])
+def test_an_unclear_commit_is_an_error_and_the_next_callers_are_served(world, store, group, error, published) -> None:
+    """The row was committed, and perhaps published and answered, before its commit was reported as failed."""
+    store.after_commit.append(error)
+    if published:
+        store.meanwhile = lambda: (world.publish(), _let_the_watch_answer(group))
+    with pytest.raises(type(error)):
+        group.append_and_wait(make_row(1, key="k"), timeout_s=PATIENCE_S)
+    world.publish()
+    result, position = group.append_and_wait(make_row(2, key="k"), timeout_s=PATIENCE_S)
+    assert (result.replayed, position.index) == (True, 0)
+    assert len(group.append([make_row(number) for number in range(3, 9)])) == 6
+
+
+def _let_the_watch_answer(group: GroupCommit) -> None:
+    deadline = threading.Event()
+    while group._watch._waiting:
+        assert not deadline.wait(0.001)
+
+
+def test_rows_are_tried_apart_only_if_none_can_have_been_committed(store, group) -> None:
+    store.after_commit.append(Broken("an odd commit"))
+    with pytest.raises(Broken):
+        group.append([make_row(1), make_row(2)])
+    assert store.after_commit == []
+    assert len(store.list_pending(TENANT.id, 0, 9).entries) == 2
+
+
+def test_one_more_than_may_wait_is_refused_before_anything_is_written(world, group, monkeypatch) -> None:
+    monkeypatch.setattr(module, "WAITERS_LIMIT", 0)
+    with pytest.raises(Unavailable):
+        group.append_and_wait(make_row(1), timeout_s=PATIENCE_S)
+    assert world.store.list_pending(TENANT.id, 0, 9).entries == []
+
+
+def test_a_second_answer_neither_fails_nor_hangs() -> None:
+    waiter: Waiter[int] = Waiter()
+    waiter.give(1)
+    waiter.give(2)
+    waiter.fail(Broken("late"))
+    with pytest.raises(Broken):
+        waiter.wait()
+    assert waiter.wait(SHORT_S) is None
