@@ -19,6 +19,7 @@ from app.cli.logs import LOG_CONFIG
 from app.cli.opening import open_installation
 from app.cli.output import Quiet, command, describe, tell
 from app.cli.process import Follow, follow_parent
+from app.settings import Settings
 
 WEB_TARGET = "app.web.serve"
 """Named, not imported: the command line does not know the web, and Flask is loaded in the web processes alone."""
@@ -37,7 +38,9 @@ WEB_STOP_LIMIT_S = 10
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; the setting `host` if absent.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; the setting `port` if absent.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Web processes; the setting `workers` if absent.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Web processes; the setting `workers` if absent, 1 over SQLite.")
+    ] = None,
     quiet: Quiet = False,
     follow: Follow = None,
 ) -> None:
@@ -54,7 +57,7 @@ def serve(
         interface=Interfaces.WSGI,
         http=HTTPModes.http1,
         websockets=False,
-        workers=workers or settings.workers,
+        workers=workers or count_workers(settings),
         blocking_threads=settings.threads,
         backlog=settings.backlog,
         respawn_failed_workers=True,
@@ -66,6 +69,12 @@ def serve(
     follow_parent(follow)
     tell(f"assay serves on http://{host}:{port}", quiet=quiet)
     server.serve(target_loader=partial(load_application, os.getpid()), wrap_loader=False)
+
+
+def count_workers(settings: Settings) -> int:
+    """Return how many web processes to run: unless told, one over SQLite, which has one writer at a time anyway."""
+    chosen = "workers" in settings.model_fields_set
+    return 1 if settings.embedded and not chosen else settings.workers
 
 
 def load_application(parent_pid: int, *_: Any, **__: Any) -> Callable[..., Any]:

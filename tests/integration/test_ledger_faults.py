@@ -7,6 +7,7 @@ import resource
 import signal
 import threading
 import time
+from collections.abc import Sized
 from contextlib import closing
 
 import pytest
@@ -22,6 +23,7 @@ from app.ledger.sequence import SequencerLoop
 from app.ledger.wait import PublicationWatch
 from app.tlog.receipt import parse_receipt, verify_receipt
 from app.tlog.tree import leaf_hash
+from app.wiring import new_entry_id
 from tests.fakes.ledger import START_MS, TENANT, Keys, MemoryAnchor, append_rows, make_row, make_trust
 from tests.fakes.ledger_stores import KINDS, any_store, sqlite_url
 from tests.parts.postgres import running_postgres
@@ -142,8 +144,6 @@ def test_a_clock_that_steps_back_changes_neither_order_nor_proofs(kind, request)
 
 
 def test_ids_made_while_the_clock_stands_or_steps_back_are_unlike() -> None:
-    from app.wiring import new_entry_id
-
     ids = [new_entry_id() for _ in range(10_000)]
     assert len(set(ids)) == len(ids)
     assert ids == sorted(ids)
@@ -188,11 +188,11 @@ def test_a_database_that_goes_away_under_load_and_comes_back_loses_nothing(postg
         for thread in threads:
             thread.start()
         for _ in range(3):
-            _until(lambda seen=len(answered): len(answered) > seen + 20)
+            _until_more(answered, 20)
             server.crash()
-            _until(lambda seen=len(refusals): len(refusals) > seen)
+            _until_more(refusals, 1)
             server.start()
-        _until(lambda seen=len(answered): len(answered) > seen + 20)
+        _until_more(answered, 20)
         stop.set()
         for thread in threads:
             thread.join(PATIENCE_S)
@@ -206,8 +206,8 @@ def test_a_database_that_goes_away_under_load_and_comes_back_loses_nothing(postg
         assert len({index for _, index in answered.values()}) == len(answered)
 
 
-def _until(condition) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
+def _until_more(seen: Sized, count: int) -> None:
+    enough, deadline = len(seen) + count, time.monotonic() + PATIENCE_S
+    while len(seen) < enough:
         assert time.monotonic() < deadline
         time.sleep(0.01)

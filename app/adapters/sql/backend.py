@@ -62,6 +62,10 @@ class Backend(Protocol):
         """As LedgerReader.list_bodies."""
         ...
 
+    def find_checkpoint(self, tenant: str) -> bytes | None:
+        """As LedgerReader.find_checkpoint."""
+        ...
+
     def list_positions(self, tenant: str, seqs: Sequence[int]) -> dict[int, int]:
         """As LedgerReader.list_positions."""
         ...

@@ -72,6 +72,7 @@ INSERT INTO tile (tenant, level, number, data, root)
 SELECT %b, r.level, r.number, r.data, r.root
 FROM unnest(%b::smallint[], %b::bigint[], %b::bytea[], %b::bytea[]) AS r (level, number, data, root)"""
 
+_NEWEST_CHECKPOINT = "SELECT note FROM checkpoint WHERE tenant = %b ORDER BY size DESC LIMIT 1"
 _POSITIONS = "SELECT seq, idx FROM leaf WHERE tenant = %b AND seq = ANY (%b::bigint[])"
 
 _BODIES = """
@@ -209,6 +210,12 @@ class PostgresBackend(PostgresWake):
         with reading(self._engine) as connection:
             found = _driver_of(connection).execute(_BODIES, (tenant, start, stop), binary=True)
             return [body for (body,) in found]
+
+    def find_checkpoint(self, tenant: str) -> bytes | None:
+        """As LedgerReader.find_checkpoint; each web process asks this, and for positions, at each publication."""
+        with reading(self._engine) as connection:
+            row = _driver_of(connection).execute(_NEWEST_CHECKPOINT, (tenant,), binary=True).fetchone()
+            return row[0] if row else None
 
     def list_positions(self, tenant: str, seqs: Sequence[int]) -> dict[int, int]:
         """As LedgerReader.list_positions."""

@@ -24,9 +24,6 @@ _ENTRY_OF_LEAF = sa.and_(t.entry.c.tenant == t.leaf.c.tenant, t.entry.c.seq == t
 _TENANTS = select(t.tenant.c.id, t.tenant.c.origin, t.tenant.c.state).order_by(t.tenant.c.id).limit(t.MAX_TENANTS)
 _FIND_TENANT = select(t.tenant.c.id, t.tenant.c.origin, t.tenant.c.state).where(t.tenant.c.id == _TENANT)
 _HEAD = select(t.head.c.size, t.head.c.root, t.head.c.settled_seq, t.head.c.frozen).where(t.head.c.tenant == _TENANT)
-_NEWEST_CHECKPOINT = (
-    select(t.checkpoint.c.note).where(t.checkpoint.c.tenant == _TENANT).order_by(t.checkpoint.c.size.desc()).limit(1)
-)
 _CHECKPOINTS = (
     select(t.checkpoint.c.size, t.checkpoint.c.note)
     .where(t.checkpoint.c.tenant == _TENANT, t.checkpoint.c.size >= bindparam("start"))
@@ -104,8 +101,7 @@ class SqlReader:
 
     def find_checkpoint(self, tenant: str) -> bytes | None:
         """Return the newest exposed checkpoint, or None."""
-        rows = self._fetch(_NEWEST_CHECKPOINT, tenant=tenant)
-        return rows[0].note if rows else None
+        return self._backend.find_checkpoint(tenant)
 
     def list_checkpoints(self, tenant: str, start_size: int, limit: int) -> list[tuple[int, bytes]]:
         """Return exposed checkpoints by size, from `start_size` on."""

@@ -33,6 +33,7 @@ WHERE e.tenant = ? AND e.seq > ? AND NOT EXISTS (SELECT 1 FROM leaf l WHERE l.te
 ORDER BY e.seq LIMIT ?"""
 _LEAF = "INSERT INTO leaf (tenant, idx, seq, hash) VALUES (?, ?, ?, ?)"
 _TILE = "INSERT INTO tile (tenant, level, number, data, root) VALUES (?, ?, ?, ?, ?)"
+_NEWEST_CHECKPOINT = "SELECT note FROM checkpoint WHERE tenant = ? ORDER BY size DESC LIMIT 1"
 _POSITIONS = "SELECT seq, idx FROM leaf WHERE tenant = ? AND seq IN (SELECT value FROM json_each(?))"
 _BODIES = """
 SELECT e.body FROM leaf l JOIN entry e ON e.seq = l.seq
@@ -137,6 +138,12 @@ class SqliteBackend(SqliteWake):
         """As LedgerReader.list_bodies."""
         with reading(self._engine) as connection:
             return [body for (body,) in _driver_of(connection).execute(_BODIES, (tenant, start, stop))]
+
+    def find_checkpoint(self, tenant: str) -> bytes | None:
+        """As LedgerReader.find_checkpoint."""
+        with reading(self._engine) as connection:
+            row = _driver_of(connection).execute(_NEWEST_CHECKPOINT, (tenant,)).fetchone()
+            return row[0] if row else None
 
     def list_positions(self, tenant: str, seqs: Sequence[int]) -> dict[int, int]:
         """As LedgerReader.list_positions; as JSON, since the number of parameters is limited."""
