@@ -81,6 +81,16 @@ def find_shipped(folder: str) -> Path:
     return checkout if checkout.is_dir() else package / "shipped" / folder
 
 
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """How far a log is: entries with an index, under a checkpoint, and how long the oldest other one has waited."""
+
+    tenant: str
+    size: int
+    published_size: int
+    waiting_s: int
+
+
 class Installation:
     """One installation of Assay: its state folder and its store."""
 
@@ -220,17 +230,26 @@ class Installation:
             checks["database"] = str(error)
         return checks
 
-    def _find_log_problem(self, tenant: Tenant) -> str | None:
-        """Return why this log is not being published, or None."""
+    def log_states(self) -> list[LogState]:
+        """Return how every log stands."""
+        return [self._read_state(tenant) for tenant in self.store.list_tenants()]
+
+    def _read_state(self, tenant: Tenant) -> LogState:
         head = self.store.read_head(tenant.id)
         note = self.store.find_checkpoint(tenant.id)
-        exposed_size = parse_checkpoint(parse_note(note).text).size if note else 0
+        waiting = () if head.frozen else self.store.list_pending(tenant.id, head.settled_seq, 1).entries
+        waiting_s = (now_ms() - parse_entry(waiting[0].body).time_ms) // 1000 if waiting else 0
+        return LogState(tenant.id, head.size, parse_checkpoint(parse_note(note).text).size if note else 0, waiting_s)
+
+    def _find_log_problem(self, tenant: Tenant) -> str | None:
+        """Return why this log is not being published, or None."""
+        state = self._read_state(tenant)
         try:
             verify_anchored(
                 tenant.origin,
                 self.anchor().find(tenant.origin),
-                head=head,
-                exposed_size=exposed_size,
+                head=self.store.read_head(tenant.id),
+                exposed_size=state.published_size,
                 known=self.keyring.known(tenant),
                 read_tile=lambda level, number, width: expand_tile(
                     self.store.read_tile(tenant.id, level, number, width)
@@ -238,11 +257,8 @@ class Installation:
             )
         except AssayError as error:
             return str(error)
-        waiting = self.store.list_pending(tenant.id, head.settled_seq, 1).entries
-        if waiting and not head.frozen:
-            age_s = (now_ms() - parse_entry(waiting[0].body).time_ms) // 1000
-            if age_s > PUBLISH_LAG_LIMIT_S:
-                return f"an entry waits for publication since {age_s} s; is `assay sequencer` running?"
+        if state.waiting_s > PUBLISH_LAG_LIMIT_S:
+            return f"an entry waits for publication since {state.waiting_s} s; is `assay sequencer` running?"
         return None
 
     def append_in(self, tx: EntryWriter, tenant: str, draft: Draft, entry_id: UUID) -> AppendResult:
@@ -310,6 +326,7 @@ class Services:
     payment_store: SqlPaymentStore
     erase: Erase
     log_keys: Callable[[str], Sequence[KeyLife]]
+    log_states: Callable[[], Sequence[LogState]]
     readiness: Callable[[], Mapping[str, str | None]]
     now_ms: Callable[[], int]
     new_entry_id: Callable[[], UUID]
@@ -347,6 +364,7 @@ def build_services(installation: Installation) -> Services:
         erase=installation.erase,
         authenticate=lambda presented: tokens.authenticate(presented, now_ms=now_ms()),
         log_keys=installation.log_keys,
+        log_states=installation.log_states,
         readiness=installation.check_readiness,
         now_ms=now_ms,
         new_entry_id=new_entry_id,

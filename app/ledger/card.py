@@ -1,10 +1,11 @@
 """Card numbers are refused wherever they stand (invariant 1): a payment names a PSP's token, never a card.
 
 What counts as one (ISO/IEC 7812-1): 13 to 19 digits that pass Luhn and begin as issuers' numbers do. In text they are
-one run, or groups of at most six digits with up to three spaces, dots or hyphens between; letters or more digits right
-beside make it something else (a hash, an identifier). One harmless number in ten passes Luhn: refusing it costs a
-retry, keeping a card number costs far more. As integers, two things must pass although they look alike: 13 digits are
-a time in ms, and an amount (a field called `…_minor`) may be large; the schema's maximum keeps a card's 16 digits out.
+one run, or groups of at most six digits with up to three spaces, dots or hyphens between. Runs inside a word of 24 or
+more letters and digits are part of a hash or an identifier, and so are groups with a letter right beside. One harmless
+number in ten passes Luhn: refusing it costs a retry, keeping a card number costs far more. As integers, two things
+must pass although they look alike: 13 digits are a time in ms, and an amount (a field called `…_minor`) may be large;
+the schema's maximum of 10^15 keeps a card's 16 digits out of it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ PAN_DIGITS_MAX: Final = 19
 GROUP_DIGITS_MAX: Final = 6
 AMOUNT_SUFFIX: Final = "_minor"
 
-_RUN: Final = re.compile(r"(?<![^\W_])\d(?:[\s.\-]{0,3}\d){12,}(?![^\W_])")
+IDENTIFIER_CHARS_MIN: Final = 24
+
+_IDENTIFIER: Final = re.compile(rf"[^\W_]{{{IDENTIFIER_CHARS_MIN},}}")
+_SOLID: Final = re.compile(rf"(?<!\d)\d{{{PAN_DIGITS_MIN},{PAN_DIGITS_MAX}}}(?!\d)")
+_GROUPED: Final = re.compile(r"(?<![^\W_])\d(?:[\s.\-]{0,3}\d){12,}(?![^\W_])")
 _GROUP: Final = re.compile(r"\d+")
 # 0 is no issuer's, 1 airlines' alone (UATP, 15 digits), and 20 and 21 nobody's: so dates and clocks are no cards.
 _ISSUED: Final = re.compile(r"2[2-7]|[3-9]|1(?=\d{14}$)")
@@ -84,18 +89,21 @@ def _holds_card_number(item: object, place: _Place | None) -> bool:
     if isinstance(item, int):
         return abs(item) >= _LARGE and not _is_amount(place) and _is_card_number(str(abs(item)))
     text = item.decode("utf-8", "replace") if isinstance(item, bytes | bytearray) else str(item)
-    return len(text) >= PAN_DIGITS_MIN and any(_is_in_run(_GROUP.findall(run)) for run in _RUN.findall(text))
+    if len(text) < PAN_DIGITS_MIN:
+        return False
+    text = _IDENTIFIER.sub("x", text)
+    return any(map(_is_card_number, _SOLID.findall(text))) or any(
+        _is_in_groups(_GROUP.findall(run)) for run in _GROUPED.findall(text)
+    )
 
 
 def _is_amount(place: _Place | None) -> bool:
     return place is not None and str(place[1]).endswith(AMOUNT_SUFFIX)
 
 
-def _is_in_run(groups: list[str]) -> bool:
+def _is_in_groups(groups: list[str]) -> bool:
     """Try every row of neighbouring groups, so that `4242 4242 4242 4242 12/30` is seen too."""
-    for start, first in enumerate(groups):
-        if _is_card_number(first):
-            return True
+    for start in range(len(groups)):
         digits = ""
         for group in groups[start:]:
             digits += group

@@ -22,8 +22,8 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from app.errors import Conflict, Rejected
+from app.ledger.card import refuse_card_numbers
 from app.ledger.entry import SALT_BYTES, Draft
-from app.payments.card import refuse_pan
 from app.payments.intent import Intent, IntentState
 from app.payments.money import Money
 from app.payments.pay import PAY_BUDGET_S, open_intent, pay
@@ -79,7 +79,7 @@ class PaymentRequest:
                 raise Rejected(
                     "a country is two capital letters (ISO 3166-1)", code="country_invalid", pointer=f"/{field}"
                 )
-        refuse_pan(dict(self.payer))
+        refuse_card_numbers(dict(self.payer))
 
 
 class CheckoutTransaction(PaymentTransaction, SubjectTransaction, Protocol):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
-from app.payments.card import refuse_pan
+from app.ledger.card import refuse_card_numbers
 from app.payments.intent import Attempt, Intent, IntentState, plan_attempt
 from app.payments.money import to_psp_amount
 from app.payments.ports import (
@@ -37,7 +37,7 @@ RETRY_PAUSE_MAX_S: Final = 2.0
 
 def open_intent(tx: PaymentTransaction, intent: Intent, *, actor: str) -> None:
     """Store a new intent, with its entry. Raises Rejected for a card number or an amount its PSP cannot charge."""
-    refuse_pan(intent.payment_method)
+    refuse_card_numbers(intent.payment_method)
     to_psp_amount(intent.money, intent.psp)
     tx.insert_intent(intent)
     tx.append(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -9,16 +12,63 @@ import orjson
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models import Tag
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from app.wiring import Services
 
+READINESS_KEPT_S = 1.0
+"""Anybody may ask for readiness, which reads the database: it is looked at once in this time."""
 _TAG = Tag(name="service", description="Health and metrics.")
+
+
+class LogCollector(Collector):
+    """How every log stands, read from the database: the same whichever web process is asked."""
+
+    def __init__(self, services: Services) -> None:
+        """Read nothing before `collect`."""
+        self._services = services
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield size, published size and age of the oldest waiting entry, by log."""
+        size = GaugeMetricFamily("assay_log_entries", "Entries that have an index.", labels=["log"])
+        published = GaugeMetricFamily("assay_log_published_entries", "Entries under a checkpoint.", labels=["log"])
+        waiting = GaugeMetricFamily(
+            "assay_log_oldest_waiting_seconds", "Age of the oldest entry that waits for an index.", labels=["log"]
+        )
+        for state in self._services.log_states():
+            size.add_metric([state.tenant], state.size)
+            published.add_metric([state.tenant], state.published_size)
+            waiting.add_metric([state.tenant], state.waiting_s)
+        yield from (size, published, waiting)
+
+
+class Readiness:
+    """The answer to /readyz, kept for a moment."""
+
+    def __init__(self, services: Services) -> None:
+        """Look at nothing yet."""
+        self._services = services
+        self._lock = threading.Lock()
+        self._looked_at_s = -READINESS_KEPT_S
+        self._checks: Mapping[str, str | None] = {}
+
+    def read(self) -> Mapping[str, str | None]:
+        """Return each check with its problem, or None."""
+        with self._lock:
+            if time.monotonic() - self._looked_at_s >= READINESS_KEPT_S:
+                self._checks = self._services.readiness()
+                self._looked_at_s = time.monotonic()
+            return self._checks
 
 
 def create_blueprint(services: Services) -> APIBlueprint:
     """Return the operators' endpoints."""
     api = APIBlueprint("operator", __name__, abp_tags=[_TAG])
+    readiness = Readiness(services)
+    registry = CollectorRegistry()
+    registry.register(LogCollector(services))
 
     @api.get("/livez")
     def livez() -> Response:
@@ -28,7 +78,7 @@ def create_blueprint(services: Services) -> APIBlueprint:
     @api.get("/readyz")
     def readyz() -> Response:
         """Answer 200 when requests can be served and published, else 503 with what is wrong."""
-        checks = services.readiness()
+        checks = readiness.read()
         ready = all(problem is None for problem in checks.values())
         body = {"status": "ready" if ready else "not ready", "checks": {n: p or "ok" for n, p in checks.items()}}
         return _json(body, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
@@ -36,7 +86,7 @@ def create_blueprint(services: Services) -> APIBlueprint:
     @api.get("/metrics")
     def metrics() -> Response:
         """Return metrics in Prometheus text format."""
-        return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
     @api.get("/v1/actions")
     def list_actions() -> Response:

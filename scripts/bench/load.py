@@ -7,9 +7,8 @@ import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
-_LUA = """
+_POST = """
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "{content_type}"
 wrk.headers["Authorization"] = "Bearer {token}"
@@ -17,6 +16,8 @@ wrk.headers["Prefer"] = "{prefer}"
 local file = io.open("{body}", "rb")
 wrk.body = file:read("*a")
 file:close()
+"""
+_PRINT = """
 done = function(summary, latency, requests)
   io.write(string.format("figures %d %d %d %d %d %d\\n", summary.requests, summary.duration,
     latency:percentile(50), latency:percentile(99), summary.errors.status,
@@ -48,15 +49,22 @@ def post(
     content_type: str = "application/json",
 ) -> Load:
     """Post `body` again and again from `clients` connections for `seconds`."""
+    with tempfile.NamedTemporaryFile() as data:
+        data.write(body)
+        data.flush()
+        lua = _POST.format(token=token, prefer=prefer, body=data.name, content_type=content_type)
+        return run_wrk(url, lua, clients=clients, seconds=seconds)
+
+
+def run_wrk(url: str, lua: str, *, clients: int, seconds: int) -> Load:
+    """Send what the script makes from `clients` connections for `seconds`."""
     wrk = shutil.which("wrk")
     if wrk is None:
         raise SystemExit("wrk is missing: apt-get install wrk")
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder, "body")
-        data.write_bytes(body)
-        script = Path(folder, "post.lua")
-        script.write_text(_LUA.format(token=token, prefer=prefer, body=data, content_type=content_type))
-        command = [wrk, "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "30s", "--latency", "-s", str(script), url]
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(lua + _PRINT)
+        script.flush()
+        command = [wrk, "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "30s", "--latency", "-s", script.name, url]
         printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     match = _FIGURES.search(printed)
     if match is None:

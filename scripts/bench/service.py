@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -105,8 +105,15 @@ class _MemoryAnchor:
 
 
 @contextlib.contextmanager
-def running_service(kind: str, database: str, *, workers: int = 2, threads: int = 280) -> Iterator[Running]:
-    """Run the app `kind` with `workers` processes over `database` ("postgresql" or "sqlite")."""
+def running_service(
+    kind: str,
+    database: str,
+    *,
+    workers: int = 2,
+    threads: int = 280,
+    seed: Callable[[Settings], None] = lambda _: None,
+) -> Iterator[Running]:
+    """Run the app `kind` with `workers` processes over `database` ("postgresql" or "sqlite"), filled by `seed`."""
     with contextlib.ExitStack() as stack:
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-bench-")))
         url = None
@@ -121,7 +128,8 @@ def running_service(kind: str, database: str, *, workers: int = 2, threads: int 
             rate_limit_per_minute=10**9,
             public_rate_limit_per_minute=10**9,
         )
-        token = _prepare(settings)
+        seed(settings)
+        token = prepare(settings)
         environment = _environment(settings, kind)
         if kind == "sql":
             stack.enter_context(_child(environment, "from scripts.bench.service import sequence; sequence()"))
@@ -131,7 +139,8 @@ def running_service(kind: str, database: str, *, workers: int = 2, threads: int 
         yield service
 
 
-def _prepare(settings: Settings) -> str:
+def prepare(settings: Settings) -> str:
+    """Make the schema, the secrets and the tenant, unless they are there; return a new token."""
     upgrade(settings.database)
     initialise(settings)
     installation = Installation(settings)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pycountry
-import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from app.errors import Rejected
-from app.payments.card import refuse_pan
 from app.payments.money import (
     AMOUNT_MINOR_MAX,
     NOT_MONEY,
@@ -65,21 +63,3 @@ def test_any_amount_is_read_exactly_or_refused(amount, currency) -> None:
         return
     assert Decimal(format_decimal(money)) == Decimal(amount)
     assert not isinstance(amount, float)
-
-
-@given(
-    st.text("0123456789", min_size=12, max_size=18),
-    st.sampled_from(["", " ", "-", "."]),
-    st.integers(1, 6),
-    st.sampled_from(["{}", "card {} 12/30", "a{}b", '{{"n":"{}"}}']),
-)
-def test_every_number_that_passes_luhn_is_refused_however_it_is_spaced(digits, space, every, around) -> None:
-    number = digits + _check_digit(digits)
-    spaced = space.join(number[at : at + every] for at in range(0, len(number), every))
-    with pytest.raises(Rejected):
-        refuse_pan(around.format(spaced))
-
-
-def _check_digit(digits: str) -> str:
-    doubled = [int(digit) * (2 if place % 2 == 0 else 1) for place, digit in enumerate(reversed(digits))]
-    return str(-sum(value // 10 + value % 10 for value in doubled) % 10)
