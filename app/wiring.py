@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import logging
 import os
 import random
@@ -19,7 +20,7 @@ from app.adapters.anchor_file import FileAnchor
 from app.adapters.connectors.stripe import StripeConnector
 from app.adapters.erasure_journal import FileErasureJournal
 from app.adapters.keyfile import FileKeyRing, create_key_file
-from app.adapters.rego import RegoEngine
+from app.adapters.rego import PooledEngine, RegoEngine
 from app.adapters.sql.engine import open_engine
 from app.adapters.sql.payments import SqlPaymentStore
 from app.adapters.sql.store import SqlStore
@@ -57,6 +58,8 @@ log = logging.getLogger("assay.wiring")
 PUBLISH_LAG_LIMIT_S = 10
 """An entry that waits longer than this for its checkpoint makes us not ready, in seconds."""
 SECRET_BYTES = 32
+FINGERPRINT_CONTEXT = b"assay/fingerprint/v1\0"
+"""Keeps the fingerprints of requests apart from all else that the secret is used for."""
 TOKEN_SECRET = "tokens"  # noqa: S105 -- a file name
 PAYMENT_SECRET = "payments"  # noqa: S105 -- a file name
 
@@ -182,7 +185,7 @@ class Installation:
         return Checkout(
             store=self.payment_store(),
             append=self.append_in,
-            engine=RegoEngine(bundle),
+            engine=PooledEngine(RegoEngine(bundle)),
             bundle=bundle,
             connectors=self.connectors(),
             secret=self.secret(PAYMENT_SECRET).secret,
@@ -328,6 +331,7 @@ class Services:
     log_keys: Callable[[str], Sequence[KeyLife]]
     log_states: Callable[[], Sequence[LogState]]
     readiness: Callable[[], Mapping[str, str | None]]
+    fingerprint: Callable[[bytes], bytes]
     now_ms: Callable[[], int]
     new_entry_id: Callable[[], UUID]
 
@@ -352,6 +356,7 @@ def build_services(installation: Installation) -> Services:
     tokens = Authenticator(
         store=installation.token_store(), pepper=installation.secret(TOKEN_SECRET), monotonic_s=time.monotonic
     )
+    secret = installation.secret(PAYMENT_SECRET).secret
     return Services(
         settings=installation.settings,
         store=store,
@@ -366,6 +371,7 @@ def build_services(installation: Installation) -> Services:
         log_keys=installation.log_keys,
         log_states=installation.log_states,
         readiness=installation.check_readiness,
+        fingerprint=lambda request: hmac.digest(secret, FINGERPRINT_CONTEXT + request, "sha256"),
         now_ms=now_ms,
         new_entry_id=new_entry_id,
     )

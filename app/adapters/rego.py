@@ -21,6 +21,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -38,6 +39,9 @@ EVALUATION_BUDGET_MS = 100
 """CPU time of one evaluation; a payment's takes well under 1 ms."""
 MAX_ENGINES_PER_THREAD = 4
 """Bundles a thread keeps ready; the one longest unused goes first."""
+
+POOL_THREADS = 2
+"""Evaluations at one time in a process; the binding holds the interpreter's lock, so more would not help."""
 
 _UNDEFINED = "<undefined>"
 _T = TypeVar("_T")
@@ -115,6 +119,24 @@ class RegoEngine:
             engine.add_policy(path, text)
         engine.add_data_json(self._data)
         return engine
+
+
+class PooledEngine:
+    """An engine that evaluates in a few threads of its own, whatever threads ask.
+
+    So there are as many engines as these threads, however many the web server has, and each is dropped in its own
+    thread: a server's threads may not be Python's, and then their engines would be dropped elsewhere at exit.
+    """
+
+    def __init__(self, engine: RegoEngine, *, threads: int = POOL_THREADS) -> None:
+        """`engine` is asked by the pool's threads alone from here on."""
+        self._engine = engine
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="policy")
+        self.ref = engine.ref
+
+    def evaluate(self, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str) -> Mapping[str, Any]:
+        """Return the object of the rule `entrypoint`; see the port."""
+        return self._pool.submit(self._engine.evaluate, entrypoint, document, bundle_digest=bundle_digest).result()
 
 
 def _evaluate(engine: regorus.Engine, rule: str, text: str) -> str:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from app.adapters import rego
-from app.adapters.rego import MAX_ENGINES_PER_THREAD, RegoEngine
+from app.adapters.rego import MAX_ENGINES_PER_THREAD, PooledEngine, RegoEngine
 from app.errors import Malformed
 from app.policy.bundle import make_bundle
 from app.policy.ports import EngineFailed
@@ -148,6 +148,18 @@ def test_one_engine_serves_many_threads_at_once(engine):
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(work, range(8)))
     assert answers == [[{"input": {"worker": w, "turn": t}} for t in range(50)] for w in range(8)]
+
+
+def test_a_pool_answers_as_its_engine_does_and_keeps_its_engines_to_its_own_threads(engine):
+    pooled = PooledEngine(engine, threads=2)
+    before = len(rego._THREAD.engines)
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda turn: ask(pooled, "echo", {"turn": turn}), range(64)))
+    assert answers == [{"input": {"turn": turn}} for turn in range(64)]
+    assert failure(pooled, "panics", {"text": "x"}) == "panic"
+    assert ask(pooled, "echo", {"turn": 1}) == {"input": {"turn": 1}}
+    assert len(rego._THREAD.engines) == before
+    assert pooled.ref == engine.ref
 
 
 def test_a_panic_in_one_thread_leaves_the_others_working(engine):
