@@ -58,6 +58,7 @@ log = logging.getLogger("assay.wiring")
 PUBLISH_LAG_LIMIT_S = 10
 """An entry that waits longer than this for its checkpoint makes us not ready, in seconds."""
 SECRET_BYTES = 32
+JOURNAL_FILE = "erasures.jsonl"
 FINGERPRINT_CONTEXT = b"assay/fingerprint/v1\0"
 """Keeps the fingerprints of requests apart from all else that the secret is used for."""
 TOKEN_SECRET = "tokens"  # noqa: S105 -- a file name
@@ -165,8 +166,8 @@ class Installation:
         return SqlPaymentStore(self.store, self.append_in, new_entry_id)
 
     def erasure_journal(self) -> FileErasureJournal:
-        """Return the journal of erasures, outside the database."""
-        return FileErasureJournal.create(self.settings.state_dir / "erasures.jsonl")
+        """Return the journal of erasures, outside the database; `initialise` made it."""
+        return FileErasureJournal(self.settings.state_dir / JOURNAL_FILE)
 
     def connectors(self) -> dict[str, Connector]:
         """Return the PSPs that are wired, by name."""
@@ -287,6 +288,7 @@ def initialise(settings: Settings) -> list[str]:
             create_pepper(path, os.urandom(SECRET_BYTES))
             created.append(str(path))
     FileAnchor.create(settings.state_dir / "anchors")
+    FileErasureJournal.create(settings.state_dir / JOURNAL_FILE)
     return created
 
 

@@ -20,7 +20,7 @@ app = typer.Typer(add_completion=False, **PLAIN)
 @app.command(
     help=describe(
         "Write a log to a directory: tiles, entries, checkpoints.",
-        "assay export ./export --tenant demo                       # from ASSAY_DATABASE",
+        "assay export ./export --tenant demo                       # from ASSAY_DATABASE_URL",
         "assay export ./export --database sqlite:////var/lib/assay/assay.db --tenant demo",
         "assay export ./export --url https://log.example/demo      # token in ASSAY_TOKEN",
         more="A second run goes on where one was interrupted. Nothing is verified: `assay verify export` does that.",
@@ -61,8 +61,8 @@ def export(
 
 
 def _open_database(database: str | None, tenant: str | None) -> LogSource:
-    if database is None and "ASSAY_DATABASE" not in os.environ:
+    if database is None and "ASSAY_DATABASE_URL" not in os.environ:
         from app.cli.configuring import open_settings  # noqa: PLC0415 - settings are needed only when nothing else says
 
         database = open_settings().database
-    return open_database(database or os.environ["ASSAY_DATABASE"], tenant)
+    return open_database(database or os.environ["ASSAY_DATABASE_URL"], tenant)

@@ -22,7 +22,7 @@ from app.errors import Unavailable
 POLL_S: Final = 0.1
 BACKOFF_S: Final = 0.25
 """Pause before the first restart, in seconds; it doubles with each restart."""
-RESTARTS_LIMIT: Final = 0
+RESTARTS_LIMIT: Final = 5
 """Restarts in a row; one more death and everything stops."""
 STEADY_S: Final = 30.0
 """A child that ran this long, in seconds, starts counting anew."""

@@ -17,6 +17,7 @@ from app.adapters.sql.migrate import upgrade
 from app.adapters.sql.store import SqlStore
 from app.errors import Unavailable
 from app.ledger.group import GroupCommit
+from app.ledger.ports import Tenant
 from app.ledger.prove import Prover
 from app.ledger.publish import Sequencer
 from app.ledger.sequence import SequencerLoop
@@ -149,61 +150,72 @@ def test_ids_made_while_the_clock_stands_or_steps_back_are_unlike() -> None:
     assert ids == sorted(ids)
 
 
+class Callers:
+    """Clients that ask again under the same key until they are answered; where they were told their entries are."""
+
+    def __init__(self, group: GroupCommit) -> None:
+        self._group = group
+        self._stop = threading.Event()
+        self.answered: dict[str, int] = {}
+        self.threads = [threading.Thread(target=self._run, args=(number,)) for number in range(4)]
+
+    def _run(self, number: int) -> None:
+        count = 0
+        while not self._stop.is_set():
+            key = f"k{number}.{count}"
+            row = make_row(number * 10**6 + count, key=key, ref={"order": key})
+            try:
+                _, position = self._group.append_and_wait(row, timeout_s=PATIENCE_S)
+            except Unavailable:
+                self._stop.wait(0.05)
+                continue
+            assert position is not None
+            self.answered[key] = position.index
+            count += 1
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self.threads:
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive()
+
+
 @pytest.mark.slow
 def test_a_database_that_goes_away_under_load_and_comes_back_loses_nothing(postgres_bin, tmp_path) -> None:
+    anchor = FileAnchor.create(tmp_path / "anchors")
+
+    def build(tenant: Tenant) -> Sequencer:
+        return Sequencer(store=store, tenant=tenant, anchor=anchor, keyring=Keys())
+
     with (
         running_postgres(bin_dir=postgres_bin) as server,
         closing(SqlStore.open(server.create_database(upgrade))) as store,
     ):
         store.add_tenant(TENANT)
-        anchor = FileAnchor.create(tmp_path / "anchors")
-        loop = SequencerLoop(
-            store=store,
-            open_sequencer=lambda tenant: Sequencer(store=store, tenant=tenant, anchor=anchor, keyring=Keys()),
-        )
-        prover = Prover(store)
-        watch = PublicationWatch(store, prover)
+        loop, stop = SequencerLoop(store=store, open_sequencer=build), threading.Event()
+        watch = PublicationWatch(store, Prover(store))
         group = GroupCommit(store, watch)
-        stop = threading.Event()
-        threads = [threading.Thread(target=loop.run, args=(stop,))]
-        answered: dict[str, tuple[int, int]] = {}
-        refusals: list[str] = []
-
-        def call(number: int) -> None:
-            count = 0
-            while not stop.is_set():
-                key = f"k{number}.{count}"
-                row = make_row(number * 10**6 + count, key=key, ref={"order": key})
-                try:
-                    result, position = group.append_and_wait(row, timeout_s=PATIENCE_S)
-                except Unavailable as error:
-                    refusals.append(error.code)
-                    stop.wait(0.05)
-                    continue
-                assert position is not None
-                answered[key] = (result.seq, position.index)
-                count += 1
-
-        threads += [threading.Thread(target=call, args=(number,)) for number in range(4)]
-        for thread in threads:
+        callers = Callers(group)
+        sequencing = threading.Thread(target=loop.run, args=(stop,))
+        for thread in (sequencing, *callers.threads):
             thread.start()
-        for _ in range(3):
-            _until_more(answered, 20)
-            server.crash()
-            _until_more(refusals, 1)
-            server.start()
-        _until_more(answered, 20)
-        stop.set()
-        for thread in threads:
-            thread.join(PATIENCE_S)
-            assert not thread.is_alive()
-        group.close()
-        watch.close()
+        try:
+            for outage_s in (0.0, 0.3, 1.5):
+                _until_more(callers.answered, 20)
+                server.crash()
+                time.sleep(outage_s)
+                server.start()
+            _until_more(callers.answered, 20)
+        finally:
+            callers.stop()
+            stop.set()
+            sequencing.join(PATIENCE_S)
+            group.close()
+            watch.close()
         assert loop.halted == {}
-        size = publish(store, anchor)
-        bodies = store.list_bodies(TENANT.id, 0, size)
-        assert all(f'"order":"{key}"'.encode() in bodies[index] for key, (_, index) in answered.items())
-        assert len({index for _, index in answered.values()}) == len(answered)
+        bodies = store.list_bodies(TENANT.id, 0, publish(store, anchor))
+    assert all(f'"order":"{key}"'.encode() in bodies[index] for key, index in callers.answered.items())
+    assert len(set(callers.answered.values())) == len(callers.answered)
 
 
 def _until_more(seen: Sized, count: int) -> None:
