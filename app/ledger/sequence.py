@@ -21,8 +21,13 @@ WAKE_LIMIT_S = 0.5
 DRAIN_STEPS = 64
 """Turns that stopping gives every log, so that what is pending is published first."""
 
-MIN_INTERVAL_S = 0.005
-"""Publications start at least this far apart, in seconds: under load each then carries more entries."""
+MIN_INTERVAL_S = 0.002
+BUSY_INTERVAL_S = 0.010
+"""Publications start at least this far apart, in seconds; `BUSY_…` once one carried `BUSY_ENTRIES`.
+
+A publication costs every process some work, whatever it carries: under load fewer and larger ones carry more.
+"""
+BUSY_ENTRIES = 24
 
 OnPublished = Callable[[str, int, int, float], None]
 """Called after each publication with tenant, entries integrated, size and seconds taken."""
@@ -58,9 +63,11 @@ class SequencerLoop:
                 self._take_up()
                 look_at_s = time.monotonic() + TENANTS_EVERY_S
             started_s = time.monotonic()
-            if not self.step():
+            count = self.step()
+            interval_s = BUSY_INTERVAL_S if count >= BUSY_ENTRIES else MIN_INTERVAL_S
+            if not count:
                 self._wait(stop)
-            elif (rest_s := started_s + MIN_INTERVAL_S - time.monotonic()) > 0:
+            elif (rest_s := started_s + interval_s - time.monotonic()) > 0:
                 stop.wait(rest_s)
         for _ in range(DRAIN_STEPS):
             if not self.step():

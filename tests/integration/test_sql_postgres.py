@@ -24,6 +24,12 @@ from tests.parts.postgres import running_postgres
 A = Tenant(id="a", origin="log.example/a")
 
 
+@pytest.fixture(autouse=True)
+def _every_look_is_a_fresh_one(monkeypatch) -> None:
+    """Look for what is settled at each call, so that these tests need not wait."""
+    monkeypatch.setattr("app.adapters.sql.postgres.HORIZON_EVERY_S", 0.0)
+
+
 @pytest.fixture
 def url(postgres_server):
     url = postgres_server.create_database(upgrade)

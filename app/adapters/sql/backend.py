@@ -54,8 +54,12 @@ class Backend(Protocol):
         """Insert the leaves and the tiles of the batch."""
         ...
 
-    def relax_durability(self, connection: sa.Connection) -> None:
-        """Let this transaction commit without waiting for the disk, if the database can."""
+    def expose(self, tenant: str, size: int, checkpoint: bytes) -> None:
+        """As LedgerStore.expose."""
+        ...
+
+    def read_hashes(self, tenant: str, start: int, stop: int) -> bytes:
+        """Return the leaf hashes with index in [start, stop), joined; fewer at the end of the integrated tree."""
         ...
 
     def list_bodies(self, tenant: str, start: int, stop: int) -> list[bytes]:
@@ -76,10 +80,6 @@ class Backend(Protocol):
 
     def announce_append(self) -> None:
         """Wake the sequencer; after the commit. Never raises: a lost wake-up costs one poll interval."""
-        ...
-
-    def announce_checkpoint(self, tenant: str) -> None:
-        """Wake those who wait for publications; after the commit. Never raises."""
         ...
 
     def wait_for_append(self, timeout_s: float) -> None:

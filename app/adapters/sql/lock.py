@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import functools
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from hashlib import sha256
@@ -18,20 +17,10 @@ from app.ledger.ports import NotLeaderError
 _TRY_LOCK = "SELECT pg_try_advisory_lock(%b)"
 
 
-@functools.lru_cache(maxsize=1024)
-def appenders_key(tenant: str) -> int:
-    """Return the number of the advisory lock between those who append to this log and whoever closes it."""
-    return _lock_key(b"assay appenders", tenant)
-
-
-def _lock_key(purpose: bytes, tenant: str) -> int:
-    return int.from_bytes(sha256(purpose + b"\0" + tenant.encode()).digest()[:8], "big", signed=True)
-
-
 @contextmanager
 def hold_advisory_lock(engine: sa.Engine, tenant: str) -> Iterator[None]:
     """Hold the lock on a connection of its own: closing it, or its death, gives the lock back."""
-    key = _lock_key(b"assay sequencer", tenant)
+    key = int.from_bytes(sha256(b"assay sequencer\0" + tenant.encode()).digest()[:8], "big", signed=True)
     with closing(open_dedicated(engine)) as driver:
         with translated_errors():
             row = driver.execute(_TRY_LOCK, (key,), binary=True).fetchone()

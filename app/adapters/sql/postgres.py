@@ -7,6 +7,7 @@ to which number that is over. It rests on a trigger of `entry`: a transaction ha
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -16,14 +17,9 @@ import sqlalchemy as sa
 
 from app.adapters.sql.backend import require_entries
 from app.adapters.sql.engine import reading, writing
-from app.adapters.sql.lock import appenders_key, hold_advisory_lock
+from app.adapters.sql.lock import hold_advisory_lock
 from app.adapters.sql.wake import PostgresWake
 from app.ledger.ports import AppendResult, EntryRow, Integration, Pending, PendingEntry
-
-# Whoever appends holds this lock together with the others, whoever closes the log holds it alone. It is taken in a
-# statement of its own, so that the one after it sees what was committed meanwhile.
-_JOIN_APPENDERS = "SELECT pg_advisory_xact_lock_shared(%b)"
-_SHUT_OUT_APPENDERS = "SELECT pg_advisory_xact_lock(%b)"
 
 _CLAIM = """
 INSERT INTO idempotency (tenant, idem, fingerprint, entry_id)
@@ -36,19 +32,25 @@ SELECT i.idem, e.seq, e.id, i.fingerprint
 FROM idempotency i JOIN entry e ON e.tenant = i.tenant AND e.id = i.entry_id
 WHERE i.tenant = %b AND i.idem = ANY (%b::bytea[])"""
 
+# Whoever appends shares the tenant's row until the commit; whoever closes the log waits for them and holds it alone.
+# FOR SHARE looks at `state` anew after having waited, so a log that was closed meanwhile takes nothing.
+_SHUT_OUT_APPENDERS = "SELECT FROM tenant WHERE id = %b FOR UPDATE"
+
 _APPEND = """
+WITH opened AS (SELECT id FROM tenant WHERE id = %b AND state = 'open' FOR SHARE)
 INSERT INTO entry (tenant, id, body, action, subject)
-SELECT %b, r.id, r.body, r.action, r.subject
-FROM unnest(%b::uuid[], %b::bytea[], %b::text[], %b::text[]) WITH ORDINALITY AS r (id, body, action, subject, place)
-WHERE EXISTS (SELECT FROM tenant WHERE id = %b AND state = 'open')
+SELECT opened.id, r.id, r.body, r.action, r.subject
+FROM opened,
+    unnest(%b::uuid[], %b::bytea[], %b::text[], %b::text[]) WITH ORDINALITY AS r (id, body, action, subject, place)
 ORDER BY r.place RETURNING seq"""
 
 _APPEND_WITH_REFS = """
-WITH added AS (
+WITH opened AS (SELECT id FROM tenant WHERE id = %b AND state = 'open' FOR SHARE),
+added AS (
     INSERT INTO entry (tenant, id, body, action, subject)
-    SELECT %b, r.id, r.body, r.action, r.subject
-    FROM unnest(%b::uuid[], %b::bytea[], %b::text[], %b::text[]) WITH ORDINALITY AS r (id, body, action, subject, place)
-    WHERE EXISTS (SELECT FROM tenant WHERE id = %b AND state = 'open')
+    SELECT opened.id, r.id, r.body, r.action, r.subject
+    FROM opened,
+        unnest(%b::uuid[], %b::bytea[], %b::text[], %b::text[]) WITH ORDINALITY AS r (id, body, action, subject, place)
     ORDER BY r.place RETURNING seq, id),
 referred AS (
     INSERT INTO entry_ref (tenant, value, seq)
@@ -75,11 +77,21 @@ FROM unnest(%b::smallint[], %b::bigint[], %b::bytea[], %b::bytea[]) AS r (level,
 _NEWEST_CHECKPOINT = "SELECT note FROM checkpoint WHERE tenant = %b ORDER BY size DESC LIMIT 1"
 _POSITIONS = "SELECT seq, idx FROM leaf WHERE tenant = %b AND seq = ANY (%b::bigint[])"
 
+_EXPOSE = """
+WITH exposed AS (INSERT INTO checkpoint (tenant, size, note) VALUES (%b, %b, %b) ON CONFLICT DO NOTHING)
+SELECT pg_notify('assay_published', %b)"""
+
+_HASHES = """
+SELECT string_agg(hash, ''::bytea ORDER BY idx) FROM leaf WHERE tenant = %b AND idx >= %b AND idx < %b"""
+
 _BODIES = """
 SELECT e.body
 FROM (SELECT tenant, seq, idx FROM leaf WHERE tenant = %b AND idx >= %b AND idx < %b) AS l
 CROSS JOIN LATERAL (SELECT body FROM entry WHERE tenant = l.tenant AND seq = l.seq OFFSET 0) AS e
 ORDER BY l.idx"""
+
+HORIZON_EVERY_S = 0.05
+"""How often it is looked for what is settled, in seconds: a scan re-reads what was drawn in that time."""
 
 _DRAWN = "SELECT last_value - (NOT is_called)::int FROM entry_seq_seq"
 _OWN_XID = "SELECT pg_current_xact_id()::text::bigint"
@@ -98,11 +110,15 @@ class Horizon:
         """Start with nothing settled."""
         self._settled = 0
         self._mark: tuple[int, int] | None = None
+        self._looked_at_s = -HORIZON_EVERY_S
         self._lock = threading.Lock()
 
     def read_settled(self, driver: psycopg.Connection[Any]) -> int:
         """Return the settled number, good for statements that begin after this call. `driver` autocommits."""
         with self._lock:
+            if time.monotonic() - self._looked_at_s < HORIZON_EVERY_S:
+                return self._settled
+            self._looked_at_s = time.monotonic()
             if self._mark is None and (drawn := _read_int(driver, _DRAWN)) > self._settled:
                 self._mark = (drawn, _read_int(driver, _OWN_XID))
             if self._mark is not None and _read_int(driver, _OLDEST_XID) >= self._mark[1]:
@@ -148,19 +164,17 @@ class PostgresEntries:
             [row.body for row in rows],
             [row.action for row in rows],
             [row.subject for row in rows],
-            tenant,
         ]
         statement = _APPEND
         refs = [(row.id, value) for row in rows if row.refs for value in dict.fromkeys(row.refs)]
         if refs:
             statement = _APPEND_WITH_REFS
             arguments += [tenant, [entry_id for entry_id, _ in refs], [value for _, value in refs]]
-        self._driver.execute(_JOIN_APPENDERS, (appenders_key(tenant),))
         return [seq for (seq,) in self._driver.execute(statement, arguments, binary=True)]
 
     def shut_out_others(self, tenant: str) -> None:
         """Wait at most the lock timeout for those who append."""
-        self._driver.execute(_SHUT_OUT_APPENDERS, (appenders_key(tenant),))
+        self._driver.execute(_SHUT_OUT_APPENDERS, (tenant,))
 
 
 class PostgresBackend(PostgresWake):
@@ -201,9 +215,18 @@ class PostgresBackend(PostgresWake):
             columns = zip(*((tile.level, tile.number, tile.data, tile.root) for tile in batch.tiles), strict=True)
             driver.execute(_TILES, (batch.tenant, *map(list, columns)))
 
-    def relax_durability(self, connection: sa.Connection) -> None:
-        """Do not wait for the disk: a crash loses the last moments, never the order."""
-        _driver_of(connection).execute("SET LOCAL synchronous_commit = off")
+    def expose(self, tenant: str, size: int, checkpoint: bytes) -> None:
+        """Insert the checkpoint and notify, in one statement that does not wait for the disk.
+
+        A crash loses the last moments, never the order: the next start exposes the same head, or a larger one.
+        """
+        self.run_quick(_EXPOSE, (tenant, size, checkpoint, tenant))
+
+    def read_hashes(self, tenant: str, start: int, stop: int) -> bytes:
+        """Return the leaf hashes joined by the server."""
+        with reading(self._engine) as connection:
+            row = _driver_of(connection).execute(_HASHES, (tenant, start, stop), binary=True).fetchone()
+            return bytes(row[0] or b"") if row else b""
 
     def list_bodies(self, tenant: str, start: int, stop: int) -> list[bytes]:
         """As LedgerReader.list_bodies."""

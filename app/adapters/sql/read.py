@@ -33,11 +33,6 @@ _CHECKPOINTS = (
 _FULL_TILE = select(t.tile.c.data).where(
     t.tile.c.tenant == _TENANT, t.tile.c.level == bindparam("level"), t.tile.c.number == bindparam("number")
 )
-_LEAF_HASHES = (
-    select(t.leaf.c.hash)
-    .where(t.leaf.c.tenant == _TENANT, t.leaf.c.idx >= bindparam("start"), t.leaf.c.idx < bindparam("stop"))
-    .order_by(t.leaf.c.idx)
-)
 _TILE_ROOTS = (
     select(t.tile.c.root)
     .where(
@@ -110,13 +105,14 @@ class SqlReader:
     def read_tile(self, tenant: str, level: int, number: int, width: int) -> bytes:
         """Return a full tile as stored, a partial one from the hashes or the roots below it."""
         start = number * TILE_WIDTH
-        if width == TILE_WIDTH:
-            rows = self._fetch(_FULL_TILE, tenant=tenant, level=level, number=number)
-        elif level == 0:
-            rows = self._fetch(_LEAF_HASHES, tenant=tenant, start=start, stop=start + width)
+        if level == 0 and width < TILE_WIDTH:
+            data = self._backend.read_hashes(tenant, start, start + width)
         else:
-            rows = self._fetch(_TILE_ROOTS, tenant=tenant, level=level - 1, start=start, stop=start + width)
-        data = b"".join([row[0] for row in rows])
+            if width == TILE_WIDTH:
+                rows = self._fetch(_FULL_TILE, tenant=tenant, level=level, number=number)
+            else:
+                rows = self._fetch(_TILE_ROOTS, tenant=tenant, level=level - 1, start=start, stop=start + width)
+            data = b"".join([row[0] for row in rows])
         if len(data) != width * HASH_SIZE or not data:
             raise NotFound("the tree has no such tile")
         return data

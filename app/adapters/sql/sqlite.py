@@ -33,6 +33,8 @@ WHERE e.tenant = ? AND e.seq > ? AND NOT EXISTS (SELECT 1 FROM leaf l WHERE l.te
 ORDER BY e.seq LIMIT ?"""
 _LEAF = "INSERT INTO leaf (tenant, idx, seq, hash) VALUES (?, ?, ?, ?)"
 _TILE = "INSERT INTO tile (tenant, level, number, data, root) VALUES (?, ?, ?, ?, ?)"
+_EXPOSE = "INSERT INTO checkpoint (tenant, size, note) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_HASHES = "SELECT hash FROM leaf WHERE tenant = ? AND idx >= ? AND idx < ? ORDER BY idx"
 _NEWEST_CHECKPOINT = "SELECT note FROM checkpoint WHERE tenant = ? ORDER BY size DESC LIMIT 1"
 _POSITIONS = "SELECT seq, idx FROM leaf WHERE tenant = ? AND seq IN (SELECT value FROM json_each(?))"
 _BODIES = """
@@ -131,8 +133,16 @@ class SqliteBackend(SqliteWake):
         driver.executemany(_LEAF, ((batch.tenant, i, *leaf) for i, leaf in enumerate(leaves, batch.old.size)))
         driver.executemany(_TILE, ((batch.tenant, t.level, t.number, t.data, t.root) for t in batch.tiles))
 
-    def relax_durability(self, connection: sa.Connection) -> None:
-        """Change nothing: `synchronous` cannot change inside a transaction."""
+    def expose(self, tenant: str, size: int, checkpoint: bytes) -> None:
+        """Insert the checkpoint, and wake the readers of this process; those of others see the commit."""
+        with self.write() as connection:
+            _driver_of(connection).execute(_EXPOSE, (tenant, size, checkpoint))
+        self.announce_checkpoint(tenant)
+
+    def read_hashes(self, tenant: str, start: int, stop: int) -> bytes:
+        """Return the leaf hashes joined."""
+        with reading(self._engine) as connection:
+            return b"".join([row[0] for row in _driver_of(connection).execute(_HASHES, (tenant, start, stop))])
 
     def list_bodies(self, tenant: str, start: int, stop: int) -> list[bytes]:
         """As LedgerReader.list_bodies."""

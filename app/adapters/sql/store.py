@@ -19,10 +19,6 @@ from app.errors import Conflict, NotFound
 from app.ledger.ports import AppendResult, EntryRow, Integration, LogFrozenError, LostSwapError, Pending, Tenant
 from app.tlog.tree import EMPTY_ROOT
 
-_EXPOSE = sa.text(
-    "INSERT INTO checkpoint (tenant, size, note) VALUES (:tenant, :size, :note) ON CONFLICT DO NOTHING"
-).bindparams(sa.bindparam("note", type_=sa.LargeBinary()))
-
 
 class SqlTx:
     """One open transaction. Payments, subjects and tokens write through `connection`, in the same transaction."""
@@ -111,10 +107,7 @@ class SqlStore(SqlReader):
 
     def expose(self, tenant: str, size: int, checkpoint: bytes) -> None:
         """Insert the checkpoint; one of this size that is there already stays."""
-        with self._backend.write() as connection:
-            self._backend.relax_durability(connection)
-            connection.execute(_EXPOSE, {"tenant": tenant, "size": size, "note": checkpoint})
-        self._backend.announce_checkpoint(tenant)
+        self._backend.expose(tenant, size, checkpoint)
 
     def wait_for_append(self, timeout_s: float) -> None:
         """Return when something was appended since the last call, or after `timeout_s`."""

@@ -15,7 +15,7 @@ from typing import Any, LiteralString, Protocol
 import psycopg
 import sqlalchemy as sa
 
-from app.adapters.sql.engine import open_dedicated
+from app.adapters.sql.engine import open_dedicated, translated_errors
 from app.errors import AssayError
 
 RECONNECT_PAUSE_S = 0.2
@@ -52,20 +52,31 @@ class PostgresWake:
             finally:
                 self._notifying.release()
 
-    def _notify(self, statement: LiteralString, arguments: tuple[str, ...] = ()) -> None:
+    def _notify(self, statement: LiteralString) -> None:
         try:
             if self._notifier is None:
-                self._notifier = open_dedicated(self._engine)
-                self._notifier.execute("SET synchronous_commit = off")
-            self._notifier.execute(statement, arguments)
+                self._notifier = self._open_quick()
+            self._notifier.execute(statement)
         except (psycopg.Error, AssayError):
             _close(self._notifier)
             self._notifier = None
 
-    def announce_checkpoint(self, tenant: str) -> None:
-        """Notify those who wait for publications."""
-        with self._notifying:
-            self._notify("SELECT pg_notify('assay_published', %b)", (tenant,))
+    def run_quick(self, statement: LiteralString, arguments: tuple[object, ...]) -> None:
+        """Run one statement on the connection that never waits for the disk. Raises as the store does."""
+        with self._notifying, translated_errors():
+            try:
+                if self._notifier is None:
+                    self._notifier = self._open_quick()
+                self._notifier.execute(statement, arguments)
+            except psycopg.Error:
+                _close(self._notifier)
+                self._notifier = None
+                raise
+
+    def _open_quick(self) -> psycopg.Connection[Any]:
+        driver: psycopg.Connection[Any] = open_dedicated(self._engine)
+        driver.execute("SET synchronous_commit = off")
+        return driver
 
     def wait_for_append(self, timeout_s: float) -> None:
         """Return on a notification, after the timeout, or (having looked away) once listening again."""
