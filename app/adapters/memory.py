@@ -293,6 +293,11 @@ class MemoryStore:
             known = self.logs[tenant].index_of_seq if tenant in self.logs else {}
             return {seq: known[seq] for seq in seqs if seq in known}
 
+    def list_published(self, tenant: str, seqs: Sequence[int]) -> tuple[bytes | None, dict[int, int]]:
+        """Return the newest checkpoint and the positions."""
+        with self._lock:
+            return self.find_checkpoint(tenant), self.list_positions(tenant, seqs)
+
     def list_entries(self, tenant: str, where: EntryFilter, *, start: int, stop: int, limit: int) -> Page:
         """Return a page of matching entries by index, from a window of at most MAX_ROWS_EXAMINED rows."""
         with self._lock:

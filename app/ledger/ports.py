@@ -222,6 +222,10 @@ class LedgerReader(Protocol):
         """Return {seq: index} of those that are integrated."""
         ...
 
+    def list_published(self, tenant: str, seqs: Sequence[int]) -> tuple[bytes | None, dict[int, int]]:
+        """Return the newest exposed checkpoint and `list_positions(seqs)`, in one look: each publication asks this."""
+        ...
+
     def list_entries(self, tenant: str, where: EntryFilter, *, start: int, stop: int, limit: int) -> Page:
         """Return up to `limit` matching entries with index in [start, stop), ascending.
 

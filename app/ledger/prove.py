@@ -56,6 +56,10 @@ class Prover:
         note = self._reader.find_checkpoint(tenant)
         if note is None:
             raise NotPublishedError("this log has no checkpoint yet; its first entries are being published")
+        return self.open_published(tenant, note)
+
+    def open_published(self, tenant: str, note: bytes) -> Published:
+        """Return what `note`, a checkpoint from the store, says; parsed once."""
         published = self._published.get(tenant)
         if published is None or published.note != note:
             checkpoint = parse_checkpoint(parse_note(note).text)

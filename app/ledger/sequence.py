@@ -22,12 +22,12 @@ DRAIN_STEPS = 64
 """Turns that stopping gives every log, so that what is pending is published first."""
 
 MIN_INTERVAL_S = 0.002
-BUSY_INTERVAL_S = 0.010
+BUSY_INTERVAL_S = 0.020
 """Publications start at least this far apart, in seconds; `BUSY_…` once one carried `BUSY_ENTRIES`.
 
 A publication costs every process some work, whatever it carries: under load fewer and larger ones carry more.
 """
-BUSY_ENTRIES = 24
+BUSY_ENTRIES = 16
 
 OnPublished = Callable[[str, int, int, float], None]
 """Called after each publication with tenant, entries integrated, size and seconds taken."""

@@ -157,8 +157,10 @@ class PublicationWatch:
             seqs = list(self._waiters[tenant])
         if not seqs:
             return
-        published = self._prover.read_published(tenant)
-        found = self._store.list_positions(tenant, seqs)
+        note, found = self._store.list_published(tenant, seqs)
+        if note is None:
+            return
+        published = self._prover.open_published(tenant, note)
         done: list[tuple[Waiter[Position], int]] = []
         with self._lock:
             for seq, index in found.items():

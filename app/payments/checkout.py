@@ -49,16 +49,18 @@ class IdempotencyMismatchError(Rejected):
 
 
 class InFlightError(Conflict):
-    """The same payment is being made by another request right now."""
+    """The same payment is being made by another request right now; asked again, it is answered."""
 
     code = "payment_in_flight"
+    retry_after_s = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentRequest:
     """What a merchant asks for. `payment_methods` maps a PSP to its own token, `payer` holds name and e-mail.
 
-    `idem` and `fingerprint` are the SHA-256 of the idempotency key and of the request.
+    `idem` is the SHA-256 of the idempotency key. `fingerprint` tells the request from another one under that key; it is
+    keyed, because it outlives the payer's data.
     """
 
     tenant: str
@@ -160,7 +162,7 @@ class Checkout:
 
     def _is_in_flight(self, intent: Intent) -> bool:
         """Say whether some request is likely still at work on it; one that crashed is carried on later."""
-        young = self._clock.now() - intent.updated_at < timedelta(seconds=IN_FLIGHT_S)
+        young = abs(self._clock.now() - intent.updated_at) < timedelta(seconds=IN_FLIGHT_S)  # clocks step back too
         return young and intent.state in {IntentState.CREATED, IntentState.PROCESSING}
 
     def _open(self, request: PaymentRequest) -> tuple[Intent, bool]:
@@ -229,7 +231,7 @@ class Checkout:
         draft = Draft(
             action="decision.recorded",
             actor=request.actor,
-            subject=request.subject,
+            subject=intent.subject,  # the payer's own, when another request with this key opened the payment
             ref={"payment": intent.id, "decision": decision.decision_id},
             data=decision_data(decision),
         )

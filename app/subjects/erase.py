@@ -76,7 +76,7 @@ def erase(
     _check(erasure, actor)
     known = store.find_subject(tenant, subject)
     if known is None:
-        raise NotFound(f"no subject {subject[:64]}")
+        raise NotFound("there is no such subject")
     if known.is_erased and known.erased_at_ms is not None:
         return AlreadyErased(known.erased_at_ms)
 

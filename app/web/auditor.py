@@ -28,6 +28,7 @@ from app.web.models import (
     ConsistencyQuery,
     InclusionOut,
     InclusionQuery,
+    KeysOut,
     TenantPath,
     TilePath,
 )
@@ -170,23 +171,23 @@ def create_blueprint(services: Services) -> APIBlueprint:
     log = Log(services)
     token: list[dict[str, list[Any]]] = [{"token": []}]
 
-    @api.get("/<tenant>/checkpoint")
+    @api.get("/<tenant>/checkpoint", responses={"200": {}})
     def read_checkpoint(path: TenantPath) -> Response:
         """Return the newest signed checkpoint of a log (C2SP tlog-checkpoint)."""
         return log.checkpoint(path.tenant)
 
-    @api.get("/<tenant>/tile/entries/<path:rest>", security=token)
+    @api.get("/<tenant>/tile/entries/<path:rest>", security=token, responses={"200": {}})
     @needs(Scope.ENTRIES_READ)
     def read_bundle(path: TilePath) -> Response:
         """Return up to 256 entries, each after its uint16 length (C2SP tlog-tiles)."""
         return log.bundle(path.tenant, path.rest)
 
-    @api.get("/<tenant>/tile/<path:rest>")
+    @api.get("/<tenant>/tile/<path:rest>", responses={"200": {}})
     def read_tile(path: TilePath) -> Response:
         """Return up to 256 hashes of one level (C2SP tlog-tiles)."""
         return log.tile(path.tenant, path.rest)
 
-    @api.get("/<tenant>/keys")
+    @api.get("/<tenant>/keys", responses={"200": KeysOut})
     def read_keys(path: TenantPath) -> Response:
         """Return the log's keys and where each was added and retired."""
         return log.keys(path.tenant)

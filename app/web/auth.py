@@ -98,10 +98,14 @@ class Gate:
         if scope is None:
             self._visitors.count(asked.remote_addr or "unknown")
             return
-        principal = self._authenticate(_bearer_token(asked))
+        try:
+            principal = self._authenticate(_bearer_token(asked))
+        except Unauthenticated:
+            self._visitors.count(asked.remote_addr or "unknown")  # guessing has a limit too
+            raise
         asked.environ[PRINCIPAL] = principal
-        principal.require(scope)
         self._callers.count(principal.token_id)
+        principal.require(scope)
 
 
 def require_tenant(tenant: str) -> None:

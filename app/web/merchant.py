@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 from flask import Response, request
@@ -16,12 +19,15 @@ from pydantic import ValidationError
 from app.credentials.merchant_token import Principal
 from app.credentials.ports import Scope
 from app.errors import AssayError, Malformed, NotFound, Rejected, TooLarge
-from app.ledger.append import prepare
+from app.ledger.append import append, prepare
 from app.ledger.canonical import canonical, parse_json
+from app.ledger.card import refuse_card_numbers
 from app.ledger.entry import Draft, Entry, format_entry_id, parse_entry, parse_entry_id
 from app.ledger.ports import AppendResult, EntryFilter, EntryRow, StoredEntry
 from app.ledger.prove import NotPublishedError
 from app.payments.record import format_record, is_record, parse_record
+from app.subjects.keep import keep_personal
+from app.subjects.subject import format_subject_id, parse_personal
 from app.tlog.tree import leaf_hash
 from app.web import problems
 from app.web.auth import caller, needs
@@ -29,7 +35,7 @@ from app.web.models import (
     AppendBody,
     Appended,
     EntryIn,
-    EntryOut,
+    EntryOrRecord,
     EntryPage,
     EntryPath,
     EntryQuery,
@@ -41,6 +47,7 @@ from app.wiring import Services
 
 BATCH_LIMIT_LINES = 1000
 LINE_LIMIT_BYTES = 64 * 1024
+BATCH_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 IDEMPOTENCY_KEY_LIMIT = 255
 RECEIPT_TYPE = "text/plain; charset=utf-8"
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
@@ -64,6 +71,7 @@ def read_idempotency_key(*, required: bool) -> str | None:
             f"Idempotency-Key is 1 to {IDEMPOTENCY_KEY_LIMIT} printable ASCII characters",
             code="idempotency_key_invalid",
         )
+    refuse_card_numbers(key)
     return key
 
 
@@ -71,6 +79,20 @@ def read_wait_s(limit_s: int) -> int | None:
     """Return the seconds of `Prefer: wait=N` (RFC 7240, section 4.3), at most `limit_s`; None if not asked."""
     match = _WAIT.search(request.headers.get("Prefer", ""))
     return min(int(match[1]), limit_s) if match else None
+
+
+def read_lines() -> list[bytes]:
+    """Return the lines of a batch, without the empty one after the last. Raises Rejected."""
+    if request.mimetype not in BATCH_TYPES:
+        raise Malformed("send Content-Type: application/x-ndjson", code="content_type")
+    lines = request.get_data().split(b"\n")
+    if not lines[-1].strip():
+        lines.pop()
+    if not lines:
+        raise Malformed("a batch has one entry in each line, and at least one line", code="batch_empty")
+    if len(lines) > BATCH_LIMIT_LINES:
+        raise TooLarge(f"a batch has at most {BATCH_LIMIT_LINES:,} lines", code="batch_too_large")
+    return lines
 
 
 def digest_key(key: str) -> bytes:
@@ -90,26 +112,58 @@ class Entries:
         services, principal = self._services, caller()
         wait_s = read_wait_s(services.settings.wait_limit_s)
         key = read_idempotency_key(required=False)
+        if entry is not None and entry.personal:
+            return self._append_personal(entry, key, wait_s)
         row = self._prepare(principal, value, key, entry)
         position = None
         if wait_s:
             result, position = services.group.append_and_wait(row, timeout_s=wait_s)
         else:
             result = services.group.append([row])[0]
-        _refuse_other_request(result, row)
+        _refuse_other_request(result, row.fingerprint)
         if wait_s and position is not None:
             body = row.body if not result.replayed else self._read(result.id).body
             receipt = services.prover.receipt(principal.tenant, position.index, body, position.published)
             return _received(result, position.index, receipt, wait_s)
         return _appended(result)
 
+    def _append_personal(self, entry: EntryIn, key: str | None, wait_s: int | None) -> Response:
+        """Append one entry whose personal facts are sealed; no group commit, as they commit together."""
+        services, tenant = self._services, caller().tenant
+        result = self._seal(entry, key)
+        position = services.watch.wait(tenant, result.seq, timeout_s=wait_s) if wait_s else None
+        body = self._read(result.id).body
+        subject = parse_entry(body).subject
+        if not wait_s or position is None:
+            return _appended(result, subject)
+        receipt = services.prover.receipt(tenant, position.index, body, position.published)
+        return _received(result, position.index, receipt, wait_s, subject)
+
+    def _seal(self, entry: EntryIn, key: str | None) -> AppendResult:
+        """Append the entry about its subject, or about a new one."""
+        services, principal = self._services, caller()
+        refuse_card_numbers(entry.personal)
+        personal = parse_personal(entry.personal)
+        draft = self._draft(principal, entry, digest_key(key) if key else None)
+        said = canonical([draft.action, draft.subject, draft.ref, draft.data, personal])
+        fingerprint = services.fingerprint(said) if key else None
+        result = keep_personal(
+            principal.tenant,
+            replace(draft, subject=draft.subject or format_subject_id(services.new_entry_id())),
+            personal,
+            store=services.payment_store,
+            entry_id=services.new_entry_id(),
+            append=lambda tx, tenant, whole, entry_id: append(
+                tx, services.registry, tenant, whole, entry_id=entry_id, fingerprint=fingerprint
+            ),
+            random_bytes=os.urandom,
+        )
+        _refuse_other_request(result, fingerprint)
+        return result
+
     def append_batch(self) -> Response:
         """Append the lines that can be, in one transaction, and report every line."""
-        lines = request.get_data().split(b"\n")
-        if lines and not lines[-1].strip():
-            lines.pop()
-        if not 1 <= len(lines) <= BATCH_LIMIT_LINES:
-            raise TooLarge(f"a batch has 1 to {BATCH_LIMIT_LINES} lines, one entry each", code="batch_too_large")
+        lines = read_lines()
         principal, key = caller(), read_idempotency_key(required=False)
         rows: list[EntryRow] = []
         answers: list[dict[str, Any] | None] = []
@@ -143,9 +197,8 @@ class Entries:
         body = {"entries": [_render(stored) for stored in page.entries], "next": page.next_index}
         response = Answer(orjson.dumps(body), mimetype="application/json")
         if page.next_index is not None:
-            arguments = {**request.args.to_dict(), "after": str(page.next_index)}
-            link = "&".join(f"{name}={value}" for name, value in arguments.items())
-            response.headers["Link"] = f'</v1/entries?{link}>; rel="next"'
+            arguments = query.model_dump(exclude_unset=True) | {"after": page.next_index}
+            response.headers["Link"] = f'</v1/entries?{urlencode(arguments)}>; rel="next"'
         return response
 
     def read(self, entry_id: str, view: str | None) -> Response:
@@ -178,7 +231,7 @@ class Entries:
         if is_record(value):
             draft = parse_record(value, actor=principal.actor, now_s=services.now_ms() // 1000, idem=idem)
         else:
-            draft = self._draft(principal, entry or EntryIn.model_validate(value), idem)
+            draft = self._draft(principal, entry or _parse_line(value), idem)
         fingerprint = None
         if idem:
             fingerprint = hashlib.sha256(canonical([draft.action, draft.subject, draft.ref, draft.data])).digest()
@@ -200,8 +253,19 @@ class Entries:
         )
 
 
-def _refuse_other_request(result: AppendResult, row: EntryRow) -> None:
-    if result.replayed and result.fingerprint != row.fingerprint:
+def _parse_line(value: Any) -> EntryIn:
+    entry = EntryIn.model_validate(value)
+    if entry.personal:
+        raise Rejected(
+            "personal facts are sealed one entry at a time: send this one to POST /v1/entries",
+            code="personal_in_batch",
+            pointer="/personal",
+        )
+    return entry
+
+
+def _refuse_other_request(result: AppendResult, fingerprint: bytes | None) -> None:
+    if result.replayed and result.fingerprint != fingerprint:
         raise Rejected(
             "this Idempotency-Key was used with another request; use a new key for a new request",
             code="idempotency_mismatch",
@@ -210,21 +274,21 @@ def _refuse_other_request(result: AppendResult, row: EntryRow) -> None:
 
 def _line_result(number: int, result: AppendResult, row: EntryRow) -> dict[str, Any]:
     try:
-        _refuse_other_request(result, row)
+        _refuse_other_request(result, row.fingerprint)
     except AssayError as error:
         return {"line": number, "error": problems.describe(error)}
     return {"line": number, "id": format_entry_id(result.id), "status": "appended", "replayed": result.replayed}
 
 
-def _appended(result: AppendResult) -> Response:
+def _appended(result: AppendResult, subject: str | None = None) -> Response:
     entry_id = format_entry_id(result.id)
     where = f"/v1/entries/{entry_id}/receipt"
-    body = {"id": entry_id, "status": "appended", "receipt": where}
+    body = {"id": entry_id, "status": "appended", "receipt": where} | _about(subject)
     headers = {"Location": f"/v1/entries/{entry_id}"}
     return _written(result, Answer(orjson.dumps(body), HTTPStatus.ACCEPTED, headers, mimetype="application/json"))
 
 
-def _received(result: AppendResult, index: int, receipt: bytes, wait_s: int) -> Response:
+def _received(result: AppendResult, index: int, receipt: bytes, wait_s: int, subject: str | None = None) -> Response:
     entry_id = format_entry_id(result.id)
     headers = {
         "Location": f"/v1/entries/{entry_id}",
@@ -232,12 +296,18 @@ def _received(result: AppendResult, index: int, receipt: bytes, wait_s: int) -> 
         "Assay-Entry": entry_id,
         "Assay-Index": str(index),
     }
+    if subject is not None:
+        headers["Assay-Subject"] = subject
     if "application/json" in request.headers.get("Accept", ""):
-        body = {"id": entry_id, "status": "published", "index": index, "receipt": receipt.decode()}
+        body = {"id": entry_id, "status": "published", "index": index, "receipt": receipt.decode()} | _about(subject)
         response = Answer(orjson.dumps(body), HTTPStatus.CREATED, headers, mimetype="application/json")
     else:
         response = Answer(receipt, HTTPStatus.CREATED, headers, content_type=RECEIPT_TYPE)
     return _written(result, response)
+
+
+def _about(subject: str | None) -> dict[str, str]:
+    return {} if subject is None else {"subject": subject}
 
 
 def _written(result: AppendResult, response: Response) -> Response:
@@ -271,7 +341,7 @@ def create_blueprint(services: Services) -> APIBlueprint:
         entry = body.root if isinstance(body.root, EntryIn) else None
         return entries.append(request.get_json(), entry)
 
-    @api.post("/v1/entries:batch")
+    @api.post("/v1/entries:batch", responses={"200": {}})
     @needs(Scope.ENTRIES_WRITE)
     def append_batch() -> Response:
         """Append up to 1,000 entries, one JSON object a line (NDJSON), with one result a line."""
@@ -283,13 +353,13 @@ def create_blueprint(services: Services) -> APIBlueprint:
         """List published entries in log order."""
         return entries.list_page(query)
 
-    @api.get("/v1/entries/<entry_id>", responses={"200": EntryOut})
+    @api.get("/v1/entries/<entry_id>", responses={"200": EntryOrRecord})
     @needs(Scope.ENTRIES_READ)
     def read_entry(path: EntryPath, query: EntryQuery) -> Response:
         """Return one entry; `view=record` renders it as the record that customers had before."""
         return entries.read(path.entry_id, query.view)
 
-    @api.get("/v1/entries/<entry_id>/receipt")
+    @api.get("/v1/entries/<entry_id>/receipt", responses={"200": {}})
     @needs(Scope.ENTRIES_READ)
     def read_receipt(path: EntryPath) -> Response:
         """Return the entry's receipt: one file that `assay verify receipt` checks offline."""

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag
 
 from app.ledger.entry import REFS_LIMIT
 from app.payments.money import AMOUNT_MINOR_MAX
+from app.payments.record import is_record
 
 PAGE_LIMIT = 1000
 """Entries in one page at most."""
 PAGE_DEFAULT = 100
+PERSONAL_LIMIT = 16
+"""Personal facts in one entry at most."""
 INDEX_LIMIT = 2**63 - 1
+ENTRY, RECORD = "(entry)", "(record)"
+VARIANTS = frozenset({ENTRY, RECORD})
+"""Names of the bodies that POST /v1/entries takes; no field's name."""
+_ACTION = "^[a-z][a-z0-9_.]{0,63}$"
+_SUBJECT = "^sub_[A-Za-z0-9]{1,60}$"
+_REF = "^[!-~]{1,128}$"
+_TENANT = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+_PSP = "^[a-z][a-z0-9_]{0,31}$"
+_PSP_TOKEN = "^[!-~]{1,255}$"  # noqa: S105 -- a pattern
 
 
 class Model(BaseModel):
@@ -30,7 +42,9 @@ class EntryIn(Model):
     data: dict[str, Any] = Field(default_factory=dict)
     personal: dict[str, str] = Field(
         default_factory=dict,
-        description="Personal facts: sealed under the subject's own key; the log gets a commitment only.",
+        max_length=PERSONAL_LIMIT,
+        description="Personal facts: sealed under the subject's own key; the log gets a commitment only. Without a "
+        "`subject` a new one is made, and named in the answer.",
     )
 
 
@@ -52,7 +66,18 @@ class RecordIn(Model):
     metadata: Any
 
 
-class AppendBody(RootModel[EntryIn | RecordIn]):
+def _variant(value: Any) -> str:
+    return RECORD if isinstance(value, RecordIn) or is_record(value) else ENTRY
+
+
+class AppendBody(
+    RootModel[
+        Annotated[
+            Annotated[EntryIn, Tag(ENTRY)] | Annotated[RecordIn, Tag(RECORD)],
+            Discriminator(_variant),
+        ]
+    ]
+):
     """An entry, or a record."""
 
 
@@ -62,6 +87,7 @@ class Appended(BaseModel):
     id: str
     status: str = Field(examples=["appended"])
     receipt: str = Field(description="Where the receipt will be.", examples=["/v1/entries/ent_…/receipt"])
+    subject: str | None = Field(default=None, description="With `personal`: the person whose facts were sealed.")
 
 
 class Received(BaseModel):
@@ -71,6 +97,7 @@ class Received(BaseModel):
     status: str = Field(examples=["published"])
     index: int
     receipt: str
+    subject: str | None = Field(default=None, description="With `personal`: the person whose facts were sealed.")
 
 
 class EntryOut(BaseModel):
@@ -80,6 +107,28 @@ class EntryOut(BaseModel):
     index: int | None
     leaf_hash: str
     entry: dict[str, Any]
+
+
+class MetadataOut(BaseModel):
+    """What a record says of a payment."""
+
+    amount: float = Field(description="Major units, written exactly: read it as a decimal, not as a double.")
+    currency: str
+    compliance_status: str
+
+
+class RecordOut(BaseModel):
+    """An entry as the record that customers had before Assay; `tx_hash` is the leaf hash."""
+
+    tx_hash: str = Field(pattern="^0x[0-9a-f]{64}$")
+    timestamp: int
+    user_id: str
+    action: str
+    metadata: MetadataOut
+
+
+class EntryOrRecord(RootModel[EntryOut | RecordOut]):
+    """An entry; with `view=record` a record."""
 
 
 class EntryPage(BaseModel):
@@ -106,9 +155,9 @@ class ListQuery(Model):
 
     after: int = Field(default=0, ge=0, le=INDEX_LIMIT, description="First index to look at.")
     limit: int = Field(default=PAGE_DEFAULT, ge=1, le=PAGE_LIMIT)
-    action: str | None = Field(default=None, max_length=64)
-    subject: str | None = Field(default=None, max_length=64)
-    ref: str | None = Field(default=None, max_length=128, description="The value of any reference.")
+    action: str | None = Field(default=None, pattern=_ACTION)
+    subject: str | None = Field(default=None, pattern=_SUBJECT)
+    ref: str | None = Field(default=None, pattern=_REF, description="The value of any reference.")
     from_ms: int | None = Field(default=None, ge=0, lt=2**47)
     to_ms: int | None = Field(default=None, ge=0, lt=2**47)
 
@@ -124,11 +173,14 @@ class Payer(Model):
 class PaymentIn(Model):
     """A payment to make. Give the amount either in minor units or as a decimal string, never as a JSON fraction."""
 
-    amount_minor: int | None = Field(default=None, ge=1, le=AMOUNT_MINOR_MAX, examples=[1499])
+    amount_minor: int | None = Field(default=None, strict=True, ge=1, le=AMOUNT_MINOR_MAX, examples=[1499])
     amount: str | None = Field(default=None, max_length=32, examples=["14.99"])
     currency: str = Field(pattern="^[A-Z]{3}$", examples=["EUR"])
     country: str = Field(pattern="^[A-Z]{2}$", examples=["DE"], description="Where the payment is made.")
-    payment_method: dict[str, str] = Field(
+    payment_method: dict[
+        Annotated[str, Field(pattern=_PSP)],
+        Annotated[str, Field(pattern=_PSP_TOKEN)],
+    ] = Field(
         min_length=1,
         max_length=8,
         examples=[{"stripe": "pm_card_visa"}],
@@ -160,7 +212,7 @@ class PaymentOut(BaseModel):
 class PaymentPath(BaseModel):
     """A payment's id."""
 
-    payment_id: str = Field(max_length=64)
+    payment_id: str = Field(pattern="^pi_[0-9a-f]{32}$")
 
 
 class SubjectPath(BaseModel):
@@ -223,14 +275,60 @@ class ConsistencyOut(BaseModel):
 class TilePath(BaseModel):
     """A tile of a log (C2SP tlog-tiles)."""
 
-    tenant: str = Field(max_length=64)
+    tenant: str = Field(pattern=_TENANT)
     rest: str = Field(max_length=128)
 
 
 class TenantPath(BaseModel):
     """A log."""
 
-    tenant: str = Field(max_length=64)
+    tenant: str = Field(pattern=_TENANT)
+
+
+class KeyOut(BaseModel):
+    """A key of the log, and the indexes of the entries that added and retired it."""
+
+    vkey: str
+    added: int | None
+    retired: int | None
+
+
+class KeysOut(BaseModel):
+    """The keys that the log says it has."""
+
+    origin: str
+    keys: list[KeyOut]
+
+
+class AliveOut(BaseModel):
+    """The process runs."""
+
+    status: str
+
+
+class ReadyOut(BaseModel):
+    """Each check is `ok`, or what is wrong."""
+
+    status: str
+    checks: dict[str, str]
+
+
+class ActionOut(BaseModel):
+    """An action that can be logged."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    name: str
+    title: str
+    external: bool = Field(description="Whether a token may append it; the others are written by Assay alone.")
+    data_schema: dict[str, Any] = Field(alias="schema", description="JSON Schema of `data`.")
+    personal: list[str] = Field(description="Names that `personal` may hold.")
+
+
+class ActionsOut(BaseModel):
+    """Every action."""
+
+    actions: list[ActionOut]
 
 
 class Problem(BaseModel):

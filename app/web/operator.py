@@ -16,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from app.web.models import ActionsOut, AliveOut, ReadyOut
 from app.wiring import Services
 
 READINESS_KEPT_S = 1.0
@@ -70,12 +71,12 @@ def create_blueprint(services: Services) -> APIBlueprint:
     registry = CollectorRegistry()
     registry.register(LogCollector(services))
 
-    @api.get("/livez")
+    @api.get("/livez", responses={"200": AliveOut})
     def livez() -> Response:
         """Answer 200 while the process runs; looks at nothing else."""
         return _json({"status": "alive"}, HTTPStatus.OK)
 
-    @api.get("/readyz")
+    @api.get("/readyz", responses={"200": ReadyOut, "503": ReadyOut})
     def readyz() -> Response:
         """Answer 200 when requests can be served and published, else 503 with what is wrong."""
         checks = readiness.read()
@@ -83,12 +84,12 @@ def create_blueprint(services: Services) -> APIBlueprint:
         body = {"status": "ready" if ready else "not ready", "checks": {n: p or "ok" for n, p in checks.items()}}
         return _json(body, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
-    @api.get("/metrics")
+    @api.get("/metrics", responses={"200": {}})
     def metrics() -> Response:
         """Return metrics in Prometheus text format."""
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
-    @api.get("/v1/actions")
+    @api.get("/v1/actions", responses={"200": ActionsOut})
     def list_actions() -> Response:
         """List every action that can be logged, with the schema of its data."""
         actions = [

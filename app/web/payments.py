@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from http import HTTPStatus
 from typing import Any
 
@@ -14,6 +13,7 @@ from flask_openapi3.models import Tag
 from app.credentials.ports import Scope
 from app.errors import NotFound, Rejected
 from app.ledger.canonical import canonical
+from app.ledger.card import refuse_card_numbers
 from app.ledger.entry import format_entry_id
 from app.payments.checkout import PaymentRequest
 from app.payments.intent import Intent, IntentState
@@ -75,19 +75,31 @@ class Payments:
         return Answer(orjson.dumps(body), mimetype="application/json")
 
     def _parse(self, body: PaymentIn, key: str) -> PaymentRequest:
-        principal = caller()
-        subject = parse_subject_id(body.subject) if body.subject else format_subject_id(self._services.new_entry_id())
+        services, principal = self._services, caller()
+        refuse_card_numbers(request.get_json())
+        money = _parse_money(body)
+        payer = parse_personal({"name": body.payer.name, "email": body.payer.email})
+        subject = parse_subject_id(body.subject) if body.subject else None
+        said = [
+            money.amount_minor,
+            money.currency,
+            body.country,
+            body.payment_method,
+            payer,
+            body.payer.country,
+            subject,
+        ]
         return PaymentRequest(
             tenant=principal.tenant,
             actor=principal.actor,
-            money=_parse_money(body),
+            money=money,
             country=body.country,
             payment_methods=body.payment_method,
-            payer=parse_personal({"name": body.payer.name, "email": body.payer.email}),
+            payer=payer,
             payer_country=body.payer.country,
-            subject=subject,
+            subject=subject or format_subject_id(services.new_entry_id()),
             idem=digest_key(key),
-            fingerprint=hashlib.sha256(canonical(request.get_json())).digest(),
+            fingerprint=services.fingerprint(canonical(said)),
         )
 
     def _wait_for_receipt(self, tenant: str, payment_id: str, wait_s: int) -> str | None:

@@ -17,12 +17,15 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from app import errors
+from app.ledger.card import refuse_card_numbers
 from app.web.edge import REQUEST_ID
+from app.web.models import VARIANTS
 
 log = logging.getLogger("assay.web")
 
 PROBLEM_TYPE = "application/problem+json"
 _STATUS_OF_CODE = {
+    "content_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "idempotency_key_missing": HTTPStatus.BAD_REQUEST,
     "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
     "idempotency_mismatch": HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -37,6 +40,13 @@ _STATUS_OF_KIND: tuple[tuple[type[errors.AssayError], HTTPStatus], ...] = (
     (errors.Refused, HTTPStatus.FORBIDDEN),
     (errors.Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
 )
+_TITLES = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Content Too Large",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Unprocessable Content",
+}
+"""RFC 9110's words, which older Pythons do not have."""
+_CODE_OF_STATUS = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "body_too_large"}
+_WITHHELD = "The request cannot be accepted, and the reason holds what looks like a card number; it is not repeated."
 
 
 def problem(
@@ -67,18 +77,30 @@ def problem_body(
     retry_after_s: int | None = None,
 ) -> dict[str, Any]:
     """Return the members of a problem document."""
+    fields = fields or ([{"pointer": pointer, "detail": detail, "code": code}] if pointer else [])
+    if _holds_card_number(detail, fields):
+        detail, fields = _WITHHELD, []
     body: dict[str, Any] = {
         "type": f"/docs/errors#{code}",
-        "title": HTTPStatus(status).phrase,
+        "title": _TITLES.get(HTTPStatus(status), HTTPStatus(status).phrase),
         "status": status,
         "code": code,
         "detail": detail,
         "instance": f"urn:assay:request:{_request_id()}",
         "retryable": retry_after_s is not None,
     }
-    if fields or pointer:
-        body["errors"] = fields or [{"pointer": pointer, "detail": detail, "code": code}]
+    if fields:
+        body["errors"] = fields
     return body
+
+
+def _holds_card_number(detail: str, fields: list[dict[str, str]]) -> bool:
+    """Say whether the words of a problem repeat a card number; the name of an unknown field may be one."""
+    try:
+        refuse_card_numbers([detail, fields])
+    except errors.Rejected:
+        return True
+    return False
 
 
 def _request_id() -> str:
@@ -108,26 +130,31 @@ def describe(error: errors.AssayError) -> dict[str, Any]:
     """Return the problem members of an error of ours, for answers that hold several."""
     status = status_of(error)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("broken invariant: %s", error, extra={"code": error.code, "request_id": _request_id()})
+        log.error("request %s: broken invariant %s: %s", _request_id(), error.code, error)
         return problem_body(status, "internal_error", "The service failed; it has been logged under this request id.")
     return problem_body(
         status,
         error.code,
         str(error),
         pointer=error.pointer,
-        retry_after_s=error.retry_after_s if isinstance(error, errors.Unavailable) else None,
+        retry_after_s=_retry_after(error),
     )
+
+
+def _retry_after(error: errors.AssayError) -> int | None:
+    """Return the seconds after which the same request may succeed, or None."""
+    seconds: int | None = getattr(error, "retry_after_s", None)
+    return seconds
 
 
 def from_error(error: errors.AssayError) -> Response:
     """Return the response for an error of ours."""
     body = describe(error)
-    retry_after_s = error.retry_after_s if isinstance(error, errors.Unavailable) else None
     return Response(
         orjson.dumps(body),
         status=body["status"],
         mimetype=PROBLEM_TYPE,
-        headers=_headers(body["status"], retry_after_s),
+        headers=_headers(body["status"], _retry_after(error)),
     )
 
 
@@ -135,7 +162,7 @@ def describe_validation(error: ValidationError) -> dict[str, Any]:
     """Return the problem members of a schema violation: every field at fault, values never repeated."""
     fields = [
         {
-            "pointer": "".join(f"/{part}" for part in item["loc"]),
+            "pointer": "".join(f"/{part}" for part in item["loc"] if part not in VARIANTS),
             "detail": item["msg"],
             "code": item["type"],
         }
@@ -157,7 +184,7 @@ def from_http(error: HTTPException) -> Response:
     if error.response is not None and isinstance(error.response, Response):
         return error.response
     status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
-    code = HTTPStatus(status).phrase.lower().replace(" ", "_").replace("-", "_")
+    code = _CODE_OF_STATUS.get(HTTPStatus(status)) or HTTPStatus(status).name.lower()
     response = problem(status, code, error.description or HTTPStatus(status).phrase)
     allowed = getattr(error, "valid_methods", None)
     if allowed:
@@ -167,7 +194,7 @@ def from_http(error: HTTPException) -> Response:
 
 def from_bug(error: Exception) -> Response:
     """Return a bare 500; the trace goes to our log."""
-    log.error("unexpected error", exc_info=error, extra={"request_id": _request_id()})
+    log.error("request %s: unexpected error", _request_id(), exc_info=error)
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "internal_error",

@@ -62,6 +62,10 @@ class Backend(Protocol):
         """Return the leaf hashes with index in [start, stop), joined; fewer at the end of the integrated tree."""
         ...
 
+    def list_published(self, tenant: str, seqs: Sequence[int]) -> tuple[bytes | None, dict[int, int]]:
+        """As LedgerReader.list_published."""
+        ...
+
     def list_bodies(self, tenant: str, start: int, stop: int) -> list[bytes]:
         """As LedgerReader.list_bodies."""
         ...

@@ -77,6 +77,11 @@ FROM unnest(%b::smallint[], %b::bigint[], %b::bytea[], %b::bytea[]) AS r (level,
 _NEWEST_CHECKPOINT = "SELECT note FROM checkpoint WHERE tenant = %b ORDER BY size DESC LIMIT 1"
 _POSITIONS = "SELECT seq, idx FROM leaf WHERE tenant = %b AND seq = ANY (%b::bigint[])"
 
+_PUBLISHED = """
+WITH newest AS (SELECT note FROM checkpoint WHERE tenant = %b ORDER BY size DESC LIMIT 1)
+SELECT note, NULL::bigint, NULL::bigint FROM newest
+UNION ALL SELECT NULL, seq, idx FROM leaf WHERE tenant = %b AND seq = ANY (%b::bigint[])"""
+
 _EXPOSE = """
 WITH exposed AS (INSERT INTO checkpoint (tenant, size, note) VALUES (%b, %b, %b) ON CONFLICT DO NOTHING)
 SELECT pg_notify('assay_published', %b)"""
@@ -227,6 +232,17 @@ class PostgresBackend(PostgresWake):
         with reading(self._engine) as connection:
             row = _driver_of(connection).execute(_HASHES, (tenant, start, stop), binary=True).fetchone()
             return bytes(row[0] or b"") if row else b""
+
+    def list_published(self, tenant: str, seqs: Sequence[int]) -> tuple[bytes | None, dict[int, int]]:
+        """As LedgerReader.list_published, in one statement on a connection kept for it."""
+        note: bytes | None = None
+        positions: dict[int, int] = {}
+        for found, seq, index in self.ask_watching(_PUBLISHED, (tenant, tenant, list(seqs))):
+            if found is not None:
+                note = found
+            else:
+                positions[seq] = index
+        return note, positions
 
     def list_bodies(self, tenant: str, start: int, stop: int) -> list[bytes]:
         """As LedgerReader.list_bodies."""

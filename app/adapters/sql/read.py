@@ -144,6 +144,10 @@ class SqlReader:
         """Return {seq: index} of those that are integrated."""
         return self._backend.list_positions(tenant, seqs)
 
+    def list_published(self, tenant: str, seqs: Sequence[int]) -> tuple[bytes | None, dict[int, int]]:
+        """Return the newest checkpoint and the positions."""
+        return self._backend.list_published(tenant, seqs)
+
     def list_entries(self, tenant: str, where: EntryFilter, *, start: int, stop: int, limit: int) -> Page:
         """Return a page of matching entries by index."""
         with reading(self._engine) as connection:

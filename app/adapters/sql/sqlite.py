@@ -160,6 +160,10 @@ class SqliteBackend(SqliteWake):
         with reading(self._engine) as connection:
             return dict(_driver_of(connection).execute(_POSITIONS, (tenant, json.dumps(list(seqs)))))
 
+    def list_published(self, tenant: str, seqs: Sequence[int]) -> tuple[bytes | None, dict[int, int]]:
+        """As LedgerReader.list_published; the checkpoint first, so that it covers no less than the positions say."""
+        return self.find_checkpoint(tenant), self.list_positions(tenant, seqs)
+
     def sequencer_lock(self, tenant: str) -> AbstractContextManager[None]:
         """Hold a locked file beside the database."""
         return hold_file_lock(self._path, tenant)

@@ -39,7 +39,9 @@ class PostgresWake:
         self._engine = engine
         self._listener: psycopg.Connection[Any] | None = None
         self._notifier: psycopg.Connection[Any] | None = None
+        self._watcher: psycopg.Connection[Any] | None = None
         self._notifying = threading.Lock()
+        self._asking = threading.Lock()
         self._appended = False
 
     def announce_append(self) -> None:
@@ -71,6 +73,18 @@ class PostgresWake:
             except psycopg.Error:
                 _close(self._notifier)
                 self._notifier = None
+                raise
+
+    def ask_watching(self, statement: LiteralString, arguments: tuple[object, ...]) -> list[Any]:
+        """Return the rows of one statement, on a connection of its own: the pool's costs more than the query."""
+        with self._asking, translated_errors():
+            try:
+                if self._watcher is None:
+                    self._watcher = open_dedicated(self._engine)
+                return self._watcher.execute(statement, arguments, binary=True).fetchall()
+            except psycopg.Error:
+                _close(self._watcher)
+                self._watcher = None
                 raise
 
     def _open_quick(self) -> psycopg.Connection[Any]:
@@ -121,9 +135,12 @@ class PostgresWake:
         return driver
 
     def close(self) -> None:
-        """Close both connections; nobody may be waiting."""
+        """Close the connections; nobody may be waiting."""
         _close(self._listener)
         self._listener = None
+        with self._asking:
+            _close(self._watcher)
+            self._watcher = None
         with self._notifying:
             _close(self._notifier)
             self._notifier = None

@@ -30,11 +30,11 @@ class Reader:
     def __getattr__(self, name):
         return getattr(self._store, name)
 
-    def list_positions(self, *arguments):
+    def list_published(self, *arguments):
         self.asked += 1
         if self.away:
             raise Unavailable("the database is away")
-        return self._store.list_positions(*arguments)
+        return self._store.list_published(*arguments)
 
 
 @pytest.fixture
