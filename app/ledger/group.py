@@ -23,7 +23,7 @@ QUEUE_LIMIT_ROWS = 65_536
 GROUP_LIMIT_ROWS = 4096
 """Rows in one transaction, or those of one request if it has more."""
 
-LINGER_S = 0.003
+LINGER_S = 0.008
 """How long a group that follows a shared one waits for company, in seconds. A caller who is alone never waits."""
 
 

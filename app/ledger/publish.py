@@ -22,6 +22,7 @@ from typing import Protocol, Self
 
 from app.errors import Broken
 from app.ledger.anchored import open_own_checkpoint, verify_anchored
+from app.ledger.keys import LOG_FROZEN
 from app.ledger.ports import (
     Anchor,
     Head,
@@ -47,7 +48,6 @@ from app.tlog.tree import HASH_SIZE, leaf_hash
 
 BATCH_LIMIT = 4096
 """Entries integrated under one signature: about 25 ms of work."""
-FROZEN_ACTION = "log.frozen"
 
 
 class KeyRing(Protocol):
@@ -154,7 +154,7 @@ class Sequencer:
             size=edge.frontier.size,
             root=edge.frontier.root(),
             settled_seq=max(self._head.settled_seq, pending.settled_seq),
-            frozen=entries[-1].action == FROZEN_ACTION,
+            frozen=entries[-1].action == LOG_FROZEN,
         )
         self._store.integrate(
             Integration(
@@ -223,7 +223,7 @@ class Sequencer:
 def _until_frozen(entries: Sequence[PendingEntry]) -> Sequence[PendingEntry]:
     """Return the entries up to and with `log.frozen`: nothing comes after it."""
     for position, entry in enumerate(entries):
-        if entry.action == FROZEN_ACTION:
+        if entry.action == LOG_FROZEN:
             return entries[: position + 1]
     return entries
 

@@ -16,8 +16,9 @@ from app.errors import Rejected
 from app.ledger.anchored import AnchorMismatchError, open_own_checkpoint, verify_anchored
 from app.ledger.canonical import canonical
 from app.ledger.entry import Entry, parse_entry, parse_entry_id
+from app.ledger.keys import LOG_FROZEN
 from app.ledger.ports import EntryRow, Head, Integration, LedgerStore, Tenant
-from app.ledger.publish import FROZEN_ACTION, full_tiles
+from app.ledger.publish import full_tiles
 from app.ledger.verify.source import LogSource
 from app.tlog.checkpoint import Checkpoint
 from app.tlog.tile import TILE_WIDTH, ReadTile, TreeEdge, edge_from_tiles, expand_tile
@@ -132,7 +133,7 @@ def _integrate(
     seqs = _write(store, tenant, bodies)
     hashes = [leaf_hash(body) for body in bodies]
     after, tiles = edge.append(hashes)
-    frozen = parse_entry(bodies[-1]).action == FROZEN_ACTION
+    frozen = parse_entry(bodies[-1]).action == LOG_FROZEN
     new = Head(size=after.frontier.size, root=after.frontier.root(), settled_seq=head.settled_seq, frozen=frozen)
     store.integrate(
         Integration(tenant=tenant, old=head, new=new, seqs=seqs, leaf_hashes=hashes, tiles=full_tiles(tiles))

@@ -20,7 +20,7 @@ _PREFER: Final[_Json] = {
     "name": "Prefer",
     "in": "header",
     "description": "`wait=N`: answer when the entry is published, after N seconds at the latest (RFC 7240).",
-    "schema": {"type": "string", "maxLength": 64, "examples": ["wait=10"]},
+    "schema": {"type": "string", "examples": ["wait=10"]},
 }
 _IDEMPOTENCY_KEY: Final[_Json] = {
     "name": "Idempotency-Key",
@@ -32,7 +32,7 @@ _IF_NONE_MATCH: Final[_Json] = {
     "name": "If-None-Match",
     "in": "header",
     "description": "The ETag that the client has.",
-    "schema": {"type": "string", "maxLength": 256},
+    "schema": {"type": "string"},
 }
 _REPLAYED: Final[_Json] = {
     "Idempotency-Replayed": {

@@ -218,7 +218,7 @@ class PaymentPath(BaseModel):
 class SubjectPath(BaseModel):
     """A person's id."""
 
-    subject_id: str = Field(max_length=64)
+    subject_id: str = Field(pattern=_SUBJECT)
 
 
 class EraseQuery(Model):

@@ -81,6 +81,7 @@ class PostgresWake:
             try:
                 if self._watcher is None:
                     self._watcher = open_dedicated(self._engine)
+                    self._watcher.prepare_threshold = None  # a plan made while the log was small would be kept
                 return self._watcher.execute(statement, arguments, binary=True).fetchall()
             except psycopg.Error:
                 _close(self._watcher)
