@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ class WebPart:
         sent = dict(headers or {})
         if token is not None:
             sent["Authorization"] = f"Bearer {token or self.token}"
-        return self.app.test_client().open(path, method=method, headers=sent, **options)
+        return self.app.test_client().open(path, method=method, headers=sent, buffered=True, **options)
 
     def get(self, path: str, **options: Any) -> TestResponse:
         return self.call("GET", path, **options)
@@ -87,7 +87,9 @@ class WebPart:
 
 
 @contextmanager
-def open_web(folder: Path, *, tenants: Sequence[str] = (TENANT, OTHER), **settings: Any) -> Iterator[WebPart]:
+def open_web(
+    folder: Path, *, tenants: Sequence[str] = (TENANT, OTHER), published: bool = True, **settings: Any
+) -> Iterator[WebPart]:
     """Make an installation in `folder`, or go on with the one there, and serve it while the block runs."""
     installation = Installation(Settings(state_dir=folder, **settings))
     upgrade(installation.settings.database)
@@ -99,7 +101,7 @@ def open_web(folder: Path, *, tenants: Sequence[str] = (TENANT, OTHER), **settin
         part = WebPart(
             installation=installation, services=services, app=create_app(services), tokens=tokens, vkeys=vkeys
         )
-        with publishing(installation):
+        with publishing(installation) if published else nullcontext():
             yield part
             services.group.close()
             services.watch.close()

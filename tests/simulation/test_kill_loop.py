@@ -6,11 +6,11 @@ import pytest
 
 from app.adapters.sql.migrate import upgrade
 from app.tlog.checkpoint import Checkpoint, format_checkpoint
-from tests.fakes.ledger import TENANT
-from tests.fakes.ledger_stores import sqlite_url
+from tests.fakes.ledger import TENANT, append_rows, make_row
+from tests.fakes.ledger_stores import opened, sqlite_url
 from tests.parts.postgres import running_postgres
 from tests.simulation.kill_loop import AT_RANDOM, DATABASE_CRASH, KillLoop
-from tests.simulation.victim import POINTS, read_journal
+from tests.simulation.victim import POINTS
 
 KILLS = 2 * len(POINTS)
 
@@ -41,15 +41,17 @@ def test_nothing_acknowledged_is_lost_by_kill_9_on_postgresql_and_of_it(tmp_path
 
 
 @pytest.mark.slow
-def test_the_report_tells_what_is_lost_doubled_or_signed_off_the_log(tmp_path) -> None:
-    loop = KillLoop(name="SQLite", url=sqlite_url(tmp_path), folder=tmp_path, seed=1)
+def test_the_report_tells_what_is_lost_doubled_strange_or_signed_off_the_log(tmp_path) -> None:
+    url = sqlite_url(tmp_path)
+    loop = KillLoop(name="SQLite", url=url, folder=tmp_path, seed=1)
     assert loop.run(2).is_clean
-    keys = [words[0] for words in read_journal(tmp_path / "asked")]
+    with opened(url) as store:
+        append_rows(store, [make_row(number, ref={"order": "stranger"}) for number in (1, 2)])
     off = Checkpoint(origin=TENANT.origin, size=1, root=bytes(32))
     with (tmp_path / "acknowledged").open("a") as acknowledged, (tmp_path / "signed").open("a") as signed:
         acknowledged.write("never.1 999999\n")
         signed.write(f"{format_checkpoint(off).hex()}\n")
-    (tmp_path / "asked").write_text("\n".join(keys[1:]) + "\n")
     loop._check()
-    assert (loop.report.lost, loop.report.inconsistent, loop.report.strangers) == (1, 1, 1)
-    assert not loop.report.is_clean
+    report = loop.report
+    assert (report.lost, report.duplicates, report.strangers, report.inconsistent) == (1, 1, 1, 1)
+    assert not report.is_clean

@@ -34,7 +34,7 @@ from tests.fakes.ledger import STEPS, TENANT, Faults, FaultyCosigner, FaultyStor
 
 POINTS = (
     *STEPS,
-    *("integrate.inside", "expose.inside", "anchor.written", "anchor.renamed"),
+    *("integrate.inside", "anchor.written", "anchor.renamed"),
     *("append.inside", "append.committed", "append.answered"),
 )
 """Every boundary between two steps, and what is half done inside some of them."""
@@ -159,23 +159,19 @@ def _note(signed: Journal, checkpoint: Checkpoint) -> None:
 
 
 def _die_inside(store: SqlStore, death: Death) -> None:
-    """Put the points into the middle of the store's transactions, and of the anchor's write."""
+    """Put points into the middle of an integration, and of the anchor's write."""
     backend: Any = store._backend
-    insert_leaves, relax_durability, replace = backend.insert_leaves, backend.relax_durability, Path.replace
+    insert_leaves, replace = backend.insert_leaves, Path.replace
 
     def insert(*arguments: Any) -> None:
         death.hit("integrate.inside")
         insert_leaves(*arguments)
 
-    def relax(*arguments: Any) -> None:
-        relax_durability(*arguments)
-        death.hit("expose.inside")
-
     def rename(self: Path, target: Any) -> Path:
         death.hit("anchor.written")
         return replace(self, target)
 
-    backend.insert_leaves, backend.relax_durability = insert, relax
+    backend.insert_leaves = insert
     Path.replace = rename  # type: ignore[method-assign,assignment]  # this process does nothing else
 
 

@@ -1,0 +1,120 @@
+"""Every endpoint, with requests made from the OpenAPI document and against it: no 5xx, and answers as it declares.
+
+About half of those that fit the document are made to name what is there, so that they get past "not found".
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode, checks
+from schemathesis.schemas import BaseSchema
+from schemathesis.specs.openapi import checks as openapi_checks
+
+from app.adapters.connectors.sandbox import StripeSandbox
+from scripts.openapi import TARGET
+from tests.parts.web import APPROVAL, TENANT, WebPart, open_web
+
+EXAMPLES = 250
+"""Requests for each endpoint; about a minute in all."""
+CHECKS = [
+    checks.not_a_server_error,
+    openapi_checks.status_code_conformance,
+    openapi_checks.content_type_conformance,
+    openapi_checks.response_schema_conformance,
+    openapi_checks.response_headers_conformance,
+    openapi_checks.negative_data_rejection,
+    openapi_checks.missing_required_header,
+]
+LAW = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+BATCH = "/v1/entries:batch"
+"""Takes any text: what is wrong with a line is said in its result."""
+OPERATIONS = [
+    (method, path) for path, operations in json.loads(TARGET.read_text())["paths"].items() for method in operations
+]
+PAYMENT = {
+    "amount_minor": 1499,
+    "currency": "EUR",
+    "country": "DE",
+    "payment_method": {"stripe": "pm_card_visa"},
+    "payer": {"name": "Ada Example", "email": "ada@example.com", "country": "DE"},
+}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+@schemathesis.serializer("application/x-ndjson")
+def serialize_lines(_context: Any, value: Any) -> bytes:
+    return str(value).encode(errors="surrogatepass")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fuzzed:
+    """The service, the document as it says it, and what there is."""
+
+    web: WebPart
+    document: BaseSchema
+    path_parameters: dict[str, str]
+
+    def name_what_is_there(self, case: schemathesis.Case) -> None:
+        """Change the case into one that is likely to be answered 2xx."""
+        path = case.operation.path
+        known = {**self.path_parameters, "rest": "000.p/1" if "entries" in path else "0/000.p/1"}
+        case.path_parameters = {name: known.get(name, value) for name, value in (case.path_parameters or {}).items()}
+        if path == "/v1/entries" and isinstance(case.body, dict) and "action" in case.body:
+            case.body = case.body | APPROVAL
+        elif path == BATCH:
+            case.body = f"{json.dumps(APPROVAL)}\n{case.body}"
+        elif path == "/v1/payments":
+            case.body = PAYMENT
+        elif path == "/v1/proofs/inclusion":
+            case.query = {"index": "0"}
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
+    limits = {"wait_limit_s": 1, "public_rate_limit_per_minute": 10**6}
+    folder = tmp_path_factory.mktemp("fuzzed")
+    with StripeSandbox() as sandbox, open_web(folder, stripe_api_base=sandbox.url, **limits) as web:
+        paid = web.post("/v1/payments", json=PAYMENT, headers={"Idempotency-Key": "known", "Prefer": "wait=20"})
+        known = {
+            "tenant": TENANT,
+            "entry_id": web.append().json["id"],
+            "payment_id": paid.json["id"],
+            "subject_id": paid.json["subject"],
+        }
+        document = schemathesis.openapi.from_wsgi("/openapi.json", web.app)
+        yield Fuzzed(web=web, document=document, path_parameters=known)
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=lambda part: part)
+def test_every_endpoint_answers_as_the_document_says(fuzzed: Fuzzed, method: str, path: str) -> None:
+    operation = fuzzed.document[path][method]
+    right, wrong = (operation.as_strategy(generation_mode=mode) for mode in GenerationMode)
+    statuses: Counter[int] = Counter()
+
+    @LAW
+    @given(case=right if path == BATCH else right | wrong, named=st.booleans())
+    def ask(case: schemathesis.Case, named: bool) -> None:
+        if named and case.meta is not None and case.meta.generation.mode is GenerationMode.POSITIVE:
+            fuzzed.name_what_is_there(case)
+        answer = case.call(headers={"Authorization": f"Bearer {fuzzed.web.token}"})
+        statuses[answer.status_code] += 1
+        case.validate_response(answer, checks=CHECKS)
+
+    ask()
+    assert any(status < 300 for status in statuses), f"no request got through: {dict(statuses)}"
