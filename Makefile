@@ -11,7 +11,7 @@ FAST_TESTS = $(wildcard tests/architecture tests/unit tests/property tests/vecto
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test check soak bench migrate lock audit
+.PHONY: help run demo test check soak bench openapi migrate lock audit
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ soak: .venv/dev.stamp  ## the long runs: kill -9 at every step, load, restarts
 
 bench: .venv/bench.stamp  ## measure the table of docs/performance.md
 	$(BIN)/python scripts/bench
+
+openapi: .venv/dev.stamp  ## write docs/openapi.json from the application
+	$(BIN)/python -m scripts.openapi
 
 migrate: .venv/run.stamp  ## bring the configured database to the newest schema
 	$(BIN)/assay migrate

@@ -331,6 +331,7 @@ class Services:
     payment_store: SqlPaymentStore
     erase: Erase
     log_keys: Callable[[str], Sequence[KeyLife]]
+    errors_page: str
     log_states: Callable[[], Sequence[LogState]]
     readiness: Callable[[], Mapping[str, str | None]]
     fingerprint: Callable[[bytes], bytes]
@@ -371,6 +372,7 @@ def build_services(installation: Installation) -> Services:
         erase=installation.erase,
         authenticate=lambda presented: tokens.authenticate(presented, now_ms=now_ms()),
         log_keys=installation.log_keys,
+        errors_page=(find_shipped("docs") / "errors.md").read_text(),
         log_states=installation.log_states,
         readiness=installation.check_readiness,
         fingerprint=lambda request: hmac.digest(secret, FINGERPRINT_CONTEXT + request, "sha256"),

@@ -25,24 +25,26 @@ _TAG = Tag(name="service", description="Health and metrics.")
 
 
 class LogCollector(Collector):
-    """How every log stands, read from the database: the same whichever web process is asked."""
+    """How the logs stand together, read from the database: the same whichever web process is asked.
+
+    Sums only: who may read metrics need not know the tenants. `assay ledger status` tells them apart.
+    """
 
     def __init__(self, services: Services) -> None:
         """Read nothing before `collect`."""
         self._services = services
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield size, published size and age of the oldest waiting entry, by log."""
-        size = GaugeMetricFamily("assay_log_entries", "Entries that have an index.", labels=["log"])
-        published = GaugeMetricFamily("assay_log_published_entries", "Entries under a checkpoint.", labels=["log"])
-        waiting = GaugeMetricFamily(
-            "assay_log_oldest_waiting_seconds", "Age of the oldest entry that waits for an index.", labels=["log"]
+        """Yield the logs' number and sizes, and the age of the oldest waiting entry."""
+        states = self._services.log_states()
+        published = sum(state.published_size for state in states)
+        waiting_s = max((state.waiting_s for state in states), default=0)
+        yield GaugeMetricFamily("assay_logs", "Logs of this installation.", len(states))
+        yield GaugeMetricFamily("assay_entries", "Entries that have an index.", sum(state.size for state in states))
+        yield GaugeMetricFamily("assay_published_entries", "Entries under a checkpoint.", published)
+        yield GaugeMetricFamily(
+            "assay_oldest_waiting_seconds", "Age of the oldest entry that waits for an index.", waiting_s
         )
-        for state in self._services.log_states():
-            size.add_metric([state.tenant], state.size)
-            published.add_metric([state.tenant], state.published_size)
-            waiting.add_metric([state.tenant], state.waiting_s)
-        yield from (size, published, waiting)
 
 
 class Readiness:
@@ -81,7 +83,7 @@ def create_blueprint(services: Services) -> APIBlueprint:
         """Answer 200 when requests can be served and published, else 503 with what is wrong."""
         checks = readiness.read()
         ready = all(problem is None for problem in checks.values())
-        body = {"status": "ready" if ready else "not ready", "checks": {n: p or "ok" for n, p in checks.items()}}
+        body = {"status": "ready" if ready else "not ready", "checks": _summarise(checks)}
         return _json(body, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
     @api.get("/metrics", responses={"200": {}})
@@ -105,6 +107,14 @@ def create_blueprint(services: Services) -> APIBlueprint:
         return _json({"actions": actions}, HTTPStatus.OK)
 
     return api
+
+
+def _summarise(checks: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the checks for anybody's eyes: of the logs only how many are unwell, never whose."""
+    logs = [problem for name, problem in checks.items() if name.startswith("log:")]
+    unwell = sum(problem is not None for problem in logs)
+    state = f"{unwell} of {len(logs)} are not published; `assay ledger status` says which, and why" if unwell else "ok"
+    return {"database": checks.get("database") or "ok", "logs": state}
 
 
 def _json(body: dict[str, Any], status: HTTPStatus) -> Response:
