@@ -23,7 +23,7 @@ demo: .venv/run.stamp  ## play the story: pay, prove, tamper, erase
 	$(BIN)/python scripts/demo
 
 test: .venv/dev.stamp  ## every test, PostgreSQL included, and the coverage floors
-	$(BIN)/pytest -n 2 --cov --cov-report=
+	$(BIN)/pytest -n 3 --cov --cov-report=
 	$(BIN)/coverage report --skip-covered --skip-empty
 	$(BIN)/coverage report --include='app/tlog/*' --fail-under=100
 
