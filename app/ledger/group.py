@@ -24,7 +24,7 @@ GROUP_LIMIT_ROWS = 4096
 """Rows in one transaction, or those of one request if it has more."""
 
 LINGER_S = 0.008
-"""How long a group that follows a shared one waits for company, in seconds. A caller who is alone never waits."""
+"""How long a group waits for as many callers as the last one had, in seconds. Who is alone never waits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +47,7 @@ class GroupCommit:
         self._closing = threading.Lock()
         self._closed = False
         self._waiting_rows = 0
-        self._shared = False
+        self._crowd = 1
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
         self._thread.start()
 
@@ -104,26 +104,25 @@ class GroupCommit:
     def _take_group(self) -> tuple[list[_Job], bool]:
         """Return all that waits, at least one job unless stopping, up to `GROUP_LIMIT_ROWS` rows.
 
-        Callers come in bursts, woken together by a publication: if the last group was shared, the first of a burst
-        waits a moment for the rest, and they cost one commit instead of three.
+        Callers come in bursts, woken together by a publication: the first of a burst waits a moment for as many as
+        came last time, and they cost one commit instead of three.
         """
         job = self._jobs.get()
-        deadline_s = time.monotonic() + LINGER_S if self._shared else 0.0
+        deadline_s = time.monotonic() + LINGER_S
         group: list[_Job] = []
         rows = 0
         while job is not None:
             group.append(job)
             rows += len(job.rows)
-            wait_s = deadline_s - time.monotonic()
-            if rows >= GROUP_LIMIT_ROWS or (self._jobs.empty() and wait_s <= 0):
-                self._shared = len(group) > 1
-                return group, False
+            if rows >= GROUP_LIMIT_ROWS:
+                break
             try:
-                job = self._jobs.get(timeout=max(0.0, wait_s)) if wait_s > 0 else self._jobs.get_nowait()
+                wait_s = deadline_s - time.monotonic() if len(group) < self._crowd else 0.0
+                job = self._jobs.get(timeout=wait_s) if wait_s > 0 else self._jobs.get_nowait()
             except queue.Empty:
-                self._shared = len(group) > 1
-                return group, False
-        return group, True
+                break
+        self._crowd = len(group)
+        return group, job is None
 
     def _commit(self, group: list[_Job]) -> None:
         """Commit the group in one transaction; one caller's bad row must not fail the others.

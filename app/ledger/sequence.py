@@ -21,13 +21,13 @@ WAKE_LIMIT_S = 0.5
 DRAIN_STEPS = 64
 """Turns that stopping gives every log, so that what is pending is published first."""
 
-MIN_INTERVAL_S = 0.002
-BUSY_INTERVAL_S = 0.020
-"""Publications start at least this far apart, in seconds; `BUSY_…` once one carried `BUSY_ENTRIES`.
+MAX_INTERVAL_S = 0.020
+INTERVAL_PER_ENTRY_S = 0.0005
+"""Publications start this far apart for each entry that the last one carried, up to the maximum, in seconds.
 
-A publication costs every process some work, whatever it carries: under load fewer and larger ones carry more.
+A publication costs every process some work, whatever it carries: under load fewer and larger ones carry more, and who
+is alone is answered at once.
 """
-BUSY_ENTRIES = 16
 
 OnPublished = Callable[[str, int, int, float], None]
 """Called after each publication with tenant, entries integrated, size and seconds taken."""
@@ -64,7 +64,7 @@ class SequencerLoop:
                 look_at_s = time.monotonic() + TENANTS_EVERY_S
             started_s = time.monotonic()
             count = self.step()
-            interval_s = BUSY_INTERVAL_S if count >= BUSY_ENTRIES else MIN_INTERVAL_S
+            interval_s = min(MAX_INTERVAL_S, count * INTERVAL_PER_ENTRY_S)
             if not count:
                 self._wait(stop)
             elif (rest_s := started_s + interval_s - time.monotonic()) > 0:
