@@ -17,16 +17,14 @@ import itertools
 import pstats
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.ledger.sequence import SequencerLoop
 from app.settings import Settings
 from app.web.app import create_app
 from app.wiring import Installation, build_services
@@ -36,6 +34,7 @@ from scripts.bench.figures import Figure, open_parser, show
 from scripts.bench.large import make_rows
 from scripts.bench.service import TENANT, prepare
 from tests.parts.postgres import running_postgres
+from tests.parts.web import publishing
 
 WARM_UP = 20
 PUBLISH_ROWS = 64
@@ -137,20 +136,6 @@ def make_environment(path: str, body: bytes, token: str, prefer: str) -> dict[st
         "wsgi.errors": sys.stderr,
         "wsgi.input": io.BytesIO(body),
     }
-
-
-@contextmanager
-def publishing(installation: Installation) -> Iterator[None]:
-    """Publish in another thread."""
-    stop = threading.Event()
-    loop = SequencerLoop(store=installation.store, open_sequencer=installation.sequencer)
-    thread = threading.Thread(target=loop.run, args=(stop,))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def measure_requests(installation: Installation, token: str, asked: argparse.Namespace) -> dict[str, Shares]:

@@ -1,7 +1,6 @@
 """What only a real server and real sockets show: bodies that are not read whole, chunks, hang-ups, restarts, logs.
 
-A client that sends its head byte by byte is the server's affair: granian drops it after its header timeout (30 s by
-default), which is not tested here.
+A client that sends its head byte by byte for ever is the server's affair, and not tested here.
 """
 
 from __future__ import annotations
@@ -19,19 +18,13 @@ import pytest
 import requests
 
 from tests.parts.assay import Assay, wait_until
+from tests.parts.web import PAYMENT
 
 pytestmark = pytest.mark.slow
 
 MIB = 1024 * 1024
 SCOPES = ("entries:write", "entries:read", "payments:write", "payments:read", "subjects:erase")
 APPROVAL = {"action": "approval.given", "data": {"what": "over a socket", "verdict": "approved"}}
-PAYMENT = {
-    "amount_minor": 1499,
-    "currency": "EUR",
-    "country": "DE",
-    "payment_method": {"stripe": "pm_card_visa"},
-    "payer": {"name": "Ada Example", "email": "ada@example.com", "country": "DE"},
-}
 PAN = "4242424242424242"
 SECURITY_HEADERS = {"x-content-type-options", "referrer-policy", "strict-transport-security", "content-security-policy"}
 ANSWER_LIMIT_S = 20.0

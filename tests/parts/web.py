@@ -24,6 +24,13 @@ from app.wiring import Installation, Services, add_tenant, build_services, initi
 TENANT = "acme"
 OTHER = "other"
 WAIT = {"Prefer": "wait=20"}
+PAYMENT = {
+    "amount_minor": 1499,
+    "currency": "EUR",
+    "country": "DE",
+    "payment_method": {"stripe": "pm_card_visa"},
+    "payer": {"name": "Ada Example", "email": "ada@example.com", "country": "DE"},
+}
 APPROVAL = {"action": "approval.given", "data": {"what": "a limit", "verdict": "approved"}}
 
 

@@ -21,7 +21,7 @@ from schemathesis.specs.openapi import checks as openapi_checks
 
 from app.adapters.connectors.sandbox import StripeSandbox
 from scripts.openapi import TARGET
-from tests.parts.web import APPROVAL, TENANT, WebPart, open_web
+from tests.parts.web import APPROVAL, PAYMENT, TENANT, WebPart, open_web
 
 EXAMPLES = 250
 """Requests for each endpoint; about a minute in all."""
@@ -46,13 +46,6 @@ BATCH = "/v1/entries:batch"
 OPERATIONS = [
     (method, path) for path, operations in json.loads(TARGET.read_text())["paths"].items() for method in operations
 ]
-PAYMENT = {
-    "amount_minor": 1499,
-    "currency": "EUR",
-    "country": "DE",
-    "payment_method": {"stripe": "pm_card_visa"},
-    "payer": {"name": "Ada Example", "email": "ada@example.com", "country": "DE"},
-}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

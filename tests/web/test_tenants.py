@@ -9,18 +9,11 @@ import pytest
 from werkzeug.test import TestResponse
 
 from app.adapters.connectors.sandbox import StripeSandbox
-from tests.parts.web import OTHER, WebPart, open_web
+from tests.parts.web import OTHER, PAYMENT, WebPart, open_web
 
 REQUEST = {"X-Request-Id": "the-same-id"}
 FORGED = "f" * 15
-PAYMENT = {
-    "amount_minor": 1499,
-    "currency": "EUR",
-    "country": "DE",
-    "payment_method": {"stripe": "pm_card_visa"},
-    "payer": {"name": "Ada Example", "email": "ada@example.com", "country": "DE"},
-    "subject": "sub_theirs",
-}
+THEIR_PAYMENT = PAYMENT | {"subject": "sub_theirs"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +36,10 @@ def theirs(tmp_path_factory: pytest.TempPathFactory):
             for number in range(5):
                 entry = web.append(key=f"theirs-{number}", token=token).json
             payment = web.post(
-                "/v1/payments", json=PAYMENT, token=token, headers={"Idempotency-Key": "p", "Prefer": "wait=20"}
+                "/v1/payments",
+                json=THEIR_PAYMENT,
+                token=token,
+                headers={"Idempotency-Key": "p", "Prefer": "wait=20"},
             ).json
             assert payment["status"] == "succeeded"
             rendered = web.get(f"/v1/entries/{entry['id']}", token=token).json

@@ -55,25 +55,24 @@ class PostgresWake:
                 self._notifying.release()
 
     def _notify(self, statement: LiteralString) -> None:
-        try:
-            if self._notifier is None:
-                self._notifier = self._open_quick()
-            self._notifier.execute(statement)
-        except (psycopg.Error, AssayError):
-            _close(self._notifier)
-            self._notifier = None
+        with contextlib.suppress(psycopg.Error, AssayError):
+            self._execute_quick(statement)
 
     def run_quick(self, statement: LiteralString, arguments: tuple[object, ...]) -> None:
         """Run one statement on the connection that never waits for the disk. Raises as the store does."""
         with self._notifying, translated_errors():
-            try:
-                if self._notifier is None:
-                    self._notifier = self._open_quick()
-                self._notifier.execute(statement, arguments)
-            except psycopg.Error:
-                _close(self._notifier)
-                self._notifier = None
-                raise
+            self._execute_quick(statement, arguments)
+
+    def _execute_quick(self, statement: LiteralString, arguments: tuple[object, ...] = ()) -> None:
+        """Execute on the notifier, which the caller has locked; after an error the next call connects anew."""
+        try:
+            if self._notifier is None:
+                self._notifier = self._open_quick()
+            self._notifier.execute(statement, arguments)
+        except psycopg.Error:
+            _close(self._notifier)
+            self._notifier = None
+            raise
 
     def ask_watching(self, statement: LiteralString, arguments: tuple[object, ...]) -> list[Any]:
         """Return the rows of one statement, on a connection of its own: the pool's costs more than the query."""
