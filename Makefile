@@ -59,8 +59,9 @@ audit: .venv/dev.stamp  ## known vulnerabilities of the locked packages; needs t
 # Each stamp is redone when its lock or the project's metadata changes; a later one adds to the same environment.
 .venv/run.stamp .venv/dev.stamp .venv/bench.stamp: .venv/%.stamp: requirements/%.txt pyproject.toml | .venv
 	@echo 'Installing the packages of $< (a minute or so) …'
-	@$(PIP) install --require-hashes -r $<
+	@$(PIP) install --require-hashes --no-deps -r $<  # the lock is complete: resolving again would look for newer versions
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PIP) check
 	@touch $@
 
 .venv:
