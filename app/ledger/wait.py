@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -114,8 +115,12 @@ class PublicationWatch:
             return True
 
     def wait(self, tenant: str, seq: int, *, timeout_s: float) -> Position | None:
-        """Return where the committed entry `seq` stands once it is published, or None after `timeout_s`."""
-        self.require_room()
+        """Return where the committed entry `seq` stands once it is published, or None after `timeout_s`.
+
+        None at once if as many wait as may: what is committed stands, and its receipt is fetched later.
+        """
+        if self._waiting >= WAITERS_LIMIT:
+            return None
         waiter: Waiter[Position] = Waiter()
         self.expect(tenant, seq, waiter)
         self.nudge(tenant)
@@ -123,6 +128,20 @@ class PublicationWatch:
         if position is None and not self.forget(tenant, seq, waiter):
             return waiter.wait()
         return position
+
+    def wait_for_all(self, tenant: str, seqs: Sequence[int], *, timeout_s: float) -> dict[int, int]:
+        """Return {seq: index} of those of the committed entries that are published, at the latest after `timeout_s`.
+
+        Entries of one transaction are published in their order, so the last one is waited for.
+        """
+        if not seqs:
+            return {}
+        self.wait(tenant, max(seqs), timeout_s=timeout_s)
+        note, found = self._store.list_published(tenant, seqs)
+        if note is None:
+            return {}
+        size = self._prover.open_published(tenant, note).size
+        return {seq: index for seq, index in found.items() if index < size}
 
     def close(self) -> None:
         """Stop the threads; waiters run into their timeouts."""

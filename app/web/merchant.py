@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
@@ -176,12 +177,18 @@ class Entries:
                 answers.append({"line": number, "error": problems.describe(error)})
             except ValidationError as error:
                 answers.append({"line": number, "error": problems.describe_validation(error)})
-        results = iter(self._services.group.append(rows) if rows else [])
-        prepared = iter(rows)
+        appended = self._services.group.append(rows) if rows else []
+        wait_s = read_wait_s(self._services.settings.wait_limit_s)
+        seqs = [result.seq for result in appended] if wait_s else []
+        published = self._services.watch.wait_for_all(principal.tenant, seqs, timeout_s=wait_s or 0)
+        results, prepared = iter(appended), iter(rows)
         out = []
         for number, answer in enumerate(answers, 1):
-            out.append(answer or _line_result(number, next(results), next(prepared)))
-        return Answer(b"".join(orjson.dumps(line) + b"\n" for line in out), mimetype="application/x-ndjson")
+            out.append(answer or _line_result(number, next(results), next(prepared), published))
+        response = Answer(b"".join(orjson.dumps(line) + b"\n" for line in out), mimetype="application/x-ndjson")
+        if seqs and len(published) == len(seqs):
+            response.headers["Preference-Applied"] = f"wait={wait_s}"
+        return response
 
     def list_page(self, query: ListQuery) -> Response:
         """Return a page of published entries."""
@@ -272,12 +279,18 @@ def _refuse_other_request(result: AppendResult, fingerprint: bytes | None) -> No
         )
 
 
-def _line_result(number: int, result: AppendResult, row: EntryRow) -> dict[str, Any]:
+def _line_result(number: int, result: AppendResult, row: EntryRow, published: Mapping[int, int]) -> dict[str, Any]:
+    """Return the answer to one line; once published with the place of its receipt, not with a thousand of those."""
     try:
         _refuse_other_request(result, row.fingerprint)
     except AssayError as error:
         return {"line": number, "error": problems.describe(error)}
-    return {"line": number, "id": format_entry_id(result.id), "status": "appended", "replayed": result.replayed}
+    entry_id = format_entry_id(result.id)
+    line = {"line": number, "id": entry_id, "status": "appended", "replayed": result.replayed}
+    if result.seq in published:
+        receipt = f"/v1/entries/{entry_id}/receipt"
+        line |= {"status": "published", "index": published[result.seq], "receipt": receipt}
+    return line
 
 
 def _appended(result: AppendResult, subject: str | None = None) -> Response:
@@ -344,7 +357,10 @@ def create_blueprint(services: Services) -> APIBlueprint:
     @api.post("/v1/entries:batch", responses={"200": {}})
     @needs(Scope.ENTRIES_WRITE)
     def append_batch() -> Response:
-        """Append up to 1,000 entries, one JSON object a line (NDJSON), with one result a line."""
+        """Append up to 1,000 entries, one JSON object a line (NDJSON), with one result a line.
+
+        With `Prefer: wait=N` the results say the index of each entry once it is published, and where its receipt is.
+        """
         return entries.append_batch()
 
     @api.get("/v1/entries", responses={"200": EntryPage})

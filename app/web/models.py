@@ -233,7 +233,9 @@ class ErasedOut(BaseModel):
     subject: str
     status: str = Field(examples=["erased"])
     fields: int
-    receipt: str | None = Field(description="Where the receipt of the erasure's entry is.")
+    receipt: str | None = Field(
+        description="Where the receipt of the erasure's entry is; with `Prefer: wait` the receipt, once published."
+    )
 
 
 class InclusionQuery(Model):

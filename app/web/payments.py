@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Any
+from uuid import UUID
 
 import orjson
 from flask import Response, request
@@ -15,10 +16,11 @@ from app.errors import NotFound, Rejected
 from app.ledger.canonical import canonical
 from app.ledger.card import refuse_card_numbers
 from app.ledger.entry import format_entry_id
+from app.ledger.ports import StoredEntry
 from app.payments.checkout import PaymentRequest
 from app.payments.intent import Intent, IntentState
 from app.payments.money import Money, format_decimal, parse_decimal
-from app.subjects.erase import AlreadyErased
+from app.subjects.erase import Erased
 from app.subjects.subject import format_subject_id, parse_personal, parse_subject_id
 from app.web.auth import caller, needs
 from app.web.merchant import digest_key, read_idempotency_key, read_wait_s
@@ -39,15 +41,18 @@ class Payments:
 
     def make(self, body: PaymentIn) -> Response:
         """Make a payment, at most once for each Idempotency-Key."""
-        services, tenant = self._services, caller().tenant
+        services = self._services
         wait_s = read_wait_s(services.settings.wait_limit_s)
         outcome = services.checkout.make(self._parse(body, read_idempotency_key(required=True) or ""))
         answer = _render(outcome.intent)
         if wait_s:
-            answer["receipt"] = self._wait_for_receipt(tenant, outcome.intent.id, wait_s)
+            newest = services.store.find_newest(caller().tenant, outcome.intent.id)
+            answer["receipt"] = self._wait_for_receipt(newest, wait_s)
         status = HTTPStatus.ACCEPTED if outcome.intent.state in _OPEN_STATES else HTTPStatus.CREATED
         response = Answer(orjson.dumps(answer), status, mimetype="application/json")
         response.headers["Location"] = f"/v1/payments/{outcome.intent.id}"
+        if answer.get("receipt"):
+            response.headers["Preference-Applied"] = f"wait={wait_s}"
         if outcome.replayed:
             response.headers["Idempotency-Replayed"] = "true"
         return response
@@ -61,18 +66,19 @@ class Payments:
         return Answer(orjson.dumps(_render(intent)), mimetype="application/json")
 
     def erase(self, subject_id: str, reason: str) -> Response:
-        """Erase a person's data for ever."""
+        """Erase a person's data for ever; with `Prefer: wait` answer with the receipt of that."""
         principal = caller()
+        wait_s = read_wait_s(self._services.settings.wait_limit_s)
         outcome = self._services.erase(
             principal.tenant, parse_subject_id(subject_id), reason=reason, actor=principal.actor
         )
-        if isinstance(outcome, AlreadyErased):
-            body: dict[str, Any] = {"subject": subject_id, "status": "already_erased", "fields": 0, "receipt": None}
-        else:
-            entry_id = format_entry_id(outcome.receipt) if outcome.receipt else None
-            where = f"/v1/entries/{entry_id}/receipt" if entry_id else None
-            body = {"subject": subject_id, "status": "erased", "fields": outcome.fields, "receipt": where}
-        return Answer(orjson.dumps(body), mimetype="application/json")
+        body: dict[str, Any] = {"subject": subject_id, "status": "already_erased", "fields": 0, "receipt": None}
+        headers: dict[str, str] = {}
+        if isinstance(outcome, Erased):
+            body |= {"status": "erased", "fields": outcome.fields}
+            if outcome.receipt is not None:
+                body["receipt"], headers = self._answer_with_receipt(outcome.receipt, wait_s)
+        return Answer(orjson.dumps(body), headers=headers, mimetype="application/json")
 
     def _parse(self, body: PaymentIn, key: str) -> PaymentRequest:
         services, principal = self._services, caller()
@@ -102,15 +108,25 @@ class Payments:
             fingerprint=services.fingerprint(canonical(said)),
         )
 
-    def _wait_for_receipt(self, tenant: str, payment_id: str, wait_s: int) -> str | None:
-        """Return the receipt of the payment's newest entry once that is published; None if it takes too long."""
-        newest = self._services.store.find_newest(tenant, payment_id)
-        if newest is None:
+    def _answer_with_receipt(self, entry_id: UUID, wait_s: int | None) -> tuple[str, dict[str, str]]:
+        """Return the entry's receipt, or its place if that was not to be waited for; and the headers that say which."""
+        shown = format_entry_id(entry_id)
+        headers = {"Assay-Entry": shown}
+        if wait_s:
+            receipt = self._wait_for_receipt(self._services.store.find_entry(caller().tenant, entry_id), wait_s)
+            if receipt is not None:
+                return receipt, headers | {"Preference-Applied": f"wait={wait_s}"}
+        return f"/v1/entries/{shown}/receipt", headers
+
+    def _wait_for_receipt(self, entry: StoredEntry | None, wait_s: int) -> str | None:
+        """Return the receipt of the caller's entry once that is published; None if it takes too long."""
+        if entry is None:
             return None
-        position = self._services.watch.wait(tenant, newest.seq, timeout_s=wait_s)
+        tenant = caller().tenant
+        position = self._services.watch.wait(tenant, entry.seq, timeout_s=wait_s)
         if position is None:
             return None
-        return self._services.prover.receipt(tenant, position.index, newest.body, position.published).decode()
+        return self._services.prover.receipt(tenant, position.index, entry.body, position.published).decode()
 
 
 def _parse_money(body: PaymentIn) -> Money:
@@ -157,7 +173,10 @@ def create_blueprint(services: Services) -> APIBlueprint:
     @api.delete("/v1/subjects/<subject_id>", responses={"200": ErasedOut})
     @needs(Scope.SUBJECTS_ERASE)
     def erase_subject(path: SubjectPath, query: EraseQuery) -> Response:
-        """Erase a person's data: key and salts are destroyed, commitments and proofs stay."""
+        """Erase a person's data: key and salts are destroyed, commitments and proofs stay.
+
+        `Prefer: wait=N` answers with the receipt of the erasure once it is published.
+        """
         return payments.erase(path.subject_id, query.reason)
 
     return api

@@ -12,6 +12,7 @@ from werkzeug.test import TestResponse
 
 from app.adapters.connectors.sandbox import StripeSandbox
 from app.errors import Unavailable
+from app.ledger import wait
 from app.ledger.entry import Draft
 from app.ledger.verify.receipt import verify_receipt_file
 from app.ledger.verify.report import Outcome
@@ -20,7 +21,7 @@ from app.payments import checkout
 from app.payments.checkout import IN_FLIGHT_S
 from app.payments.intent import Intent
 from tests.e2e.conftest import PAYER, Shop, make_payment, open_shop
-from tests.parts.web import TENANT
+from tests.parts.web import TENANT, WAIT
 from tests.web.problem import read_problem
 
 CLIENTS = 32
@@ -33,6 +34,7 @@ def test_a_payment_is_decided_charged_once_and_every_step_is_an_entry(shop: Shop
     paid = answer.json
     assert (paid["status"], paid["code"], paid["amount"], paid["psp"]) == ("succeeded", "captured", "14.99", "stripe")
     assert answer.headers["Location"] == f"/v1/payments/{paid['id']}"
+    assert answer.headers["Preference-Applied"] == "wait=20"
     assert shop.list_actions(paid["id"]) == [
         "payment.created",
         "payer.recorded",
@@ -364,6 +366,23 @@ def test_a_decision_that_cannot_be_logged_is_not_acted_on(shop: Shop, monkeypatc
     assert shop.pay("unlogged").status_code == 503
     assert shop.list_states() == ["created"]
     assert shop.list_charges() == []
+
+
+def test_an_erasure_that_waits_answers_with_its_receipt_and_one_that_cannot_with_its_place(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for subject in ("sub_waits", "sub_hurries"):
+        assert shop.pay(subject, make_payment(subject=subject)).status_code == 201
+    waited = shop.web.call("DELETE", "/v1/subjects/sub_waits", headers=WAIT)
+    assert (waited.status_code, waited.headers["Preference-Applied"]) == (200, "wait=20")
+    report = verify_receipt_file(waited.json["receipt"].encode(), read_trust(None, [shop.web.vkeys[TENANT]]))
+    assert report.outcome is Outcome.VALID
+    assert report.summary.startswith(f"{waited.headers['Assay-Entry']} (subject.erased) is entry ")
+
+    monkeypatch.setattr(wait, "WAITERS_LIMIT", 0)
+    hurried = shop.web.call("DELETE", "/v1/subjects/sub_hurries", headers=WAIT)
+    assert hurried.json["receipt"] == f"/v1/entries/{hurried.headers['Assay-Entry']}/receipt"
+    assert (hurried.json["status"], "Preference-Applied" in hurried.headers) == ("erased", False)
 
 
 def test_erasing_nobody_is_404_and_repeats_nothing(shop: Shop) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import orjson
 from werkzeug.test import TestResponse
 
-from tests.parts.web import APPROVAL, WebPart
+from app.ledger.verify import Outcome, read_trust, verify_receipt_file
+from tests.parts.web import APPROVAL, TENANT, WAIT, WebPart, open_web, publishing
 from tests.web.problem import PAN, check_headers, read_problem
 
 LIMIT = 1000
@@ -110,6 +112,39 @@ def test_a_batch_sent_again_under_its_key_changes_nothing(web: WebPart) -> None:
     assert [result.get("replayed") for result in again] == [True, None, True]
     web.append()
     assert len(web.list_entries("&ref=again")) == 2
+
+
+def test_a_batch_that_waits_says_the_index_of_each_line_and_where_its_receipt_is(web: WebPart) -> None:
+    data = b"\n".join([_line("waited"), b"{bad", _line("waited")])
+    headers = {**WAIT, "Idempotency-Key": "batch-waits"}
+    answer = _send(web, data, **headers)
+    results = _read(answer)
+    assert answer.headers["Preference-Applied"] == "wait=20"
+    assert [result.get("status") for result in results] == ["published", None, "published"]
+    assert results[2]["index"] == results[0]["index"] + 1
+    for result in (results[0], results[2]):
+        report = verify_receipt_file(web.get(result["receipt"]).data, read_trust(None, [web.vkeys[TENANT]]))
+        assert report.outcome is Outcome.VALID
+        assert f"{result['id']} (approval.given) is entry {result['index']} of" in report.summary
+    again = _read(_send(web, data, **headers))
+    assert [result.get("index") for result in again] == [result.get("index") for result in results]
+
+
+def test_a_batch_without_a_good_line_does_not_wait(web: WebPart) -> None:
+    answer = _send(web, b"{bad", **WAIT)
+    assert _read(answer)[0]["error"]["code"] == "json_malformed"
+    assert "Preference-Applied" not in answer.headers
+
+
+def test_a_batch_that_waits_in_vain_is_durable_and_says_no_more(tmp_path: Path) -> None:
+    with open_web(tmp_path, published=False) as web:
+        answer = _send(web, _line("patient"), Prefer="wait=1")
+        [result] = _read(answer)
+        assert (result["status"], result.keys()) == ("appended", {"line", "id", "status", "replayed"})
+        assert "Preference-Applied" not in answer.headers
+        with publishing(web.installation):
+            web.append()
+        assert web.list_entries("&ref=patient")[0]["id"] == result["id"]
 
 
 def test_another_line_under_the_same_key_is_refused_alone(web: WebPart) -> None:
