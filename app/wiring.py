@@ -163,7 +163,7 @@ class Installation:
 
     def payment_store(self) -> SqlPaymentStore:
         """Return where payments are kept."""
-        return SqlPaymentStore(self.store, self.append_in, new_entry_id)
+        return SqlPaymentStore(self.store, self.engine, self.append_in, new_entry_id)
 
     def erasure_journal(self) -> FileErasureJournal:
         """Return the journal of erasures, outside the database; `initialise` made it."""

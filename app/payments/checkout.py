@@ -27,7 +27,7 @@ from app.ledger.entry import SALT_BYTES, Draft
 from app.payments.intent import Intent, IntentState
 from app.payments.money import Money
 from app.payments.pay import PAY_BUDGET_S, open_intent, pay
-from app.payments.ports import Clock, Connector, PaymentTransaction
+from app.payments.ports import Clock, Connector, PaymentStore, PaymentTransaction
 from app.policy.bundle import Bundle
 from app.policy.decide import decide, decision_data
 from app.policy.decision import Decision
@@ -92,7 +92,7 @@ class CheckoutTransaction(PaymentTransaction, SubjectTransaction, Protocol):
         ...
 
 
-class CheckoutStore(Protocol):
+class CheckoutStore(PaymentStore, Protocol):
     """Where checkouts are kept."""
 
     def transaction(self) -> AbstractContextManager[CheckoutTransaction]:

@@ -132,10 +132,6 @@ class PaymentTransaction(Protocol):
         """Store a new intent. Raises Conflict if its id exists."""
         ...
 
-    def find_intent(self, tenant: str, intent_id: str) -> Intent | None:
-        """Return the intent without locking it, or None."""
-        ...
-
     def lock_intent(self, tenant: str, intent_id: str) -> Intent:
         """Return the intent and keep every other transaction from locking it until this one ends.
 
@@ -174,13 +170,6 @@ class PaymentTransaction(Protocol):
         """Return the attempts of an intent, oldest first (one per PSP tried: a handful)."""
         ...
 
-    def list_due(self, tenant: str | None, now: datetime, limit: int) -> Sequence[Intent]:
-        """Return intents with `next_check_at <= now`, the longest due first; of all tenants when `tenant` is None.
-
-        Locks nothing: whoever acts on one locks it and looks again.
-        """
-        ...
-
     def append(
         self,
         action: str,
@@ -203,6 +192,17 @@ class PaymentStore(Protocol):
         """Open a transaction: committed on a clean exit, rolled back on an exception.
 
         Raises Unavailable when the store cannot be reached. Never held open over a call to a PSP.
+        """
+        ...
+
+    def find_intent(self, tenant: str, intent_id: str) -> Intent | None:
+        """Return the intent without locking it, or None. It waits for no writer, and no writer for it."""
+        ...
+
+    def list_due(self, tenant: str | None, now: datetime, limit: int) -> Sequence[Intent]:
+        """Return intents with `next_check_at <= now`, the longest due first; of all tenants when `tenant` is None.
+
+        Locks nothing: whoever acts on one locks it and looks again.
         """
         ...
 

@@ -51,8 +51,7 @@ def reconcile(
 
     Of one tenant, or of all when `tenant` is None. An intent whose PSP is not connected stays due.
     """
-    with store.transaction() as tx:
-        due = tx.list_due(tenant, clock.now(), limit)
+    due = store.list_due(tenant, clock.now(), limit)
     looked_at = (
         reconcile_intent(intent, store=store, connector=connectors[intent.psp], clock=clock, actor=actor)
         for intent in due

@@ -59,8 +59,7 @@ class Payments:
 
     def read(self, payment_id: str) -> Response:
         """Return a payment as it stands."""
-        with self._services.payment_store.transaction() as tx:
-            intent = tx.find_intent(caller().tenant, payment_id)
+        intent = self._services.payment_store.find_intent(caller().tenant, payment_id)
         if intent is None:
             raise NotFound("there is no such payment", code="payment_unknown")
         return Answer(orjson.dumps(_render(intent)), mimetype="application/json")

@@ -55,8 +55,8 @@ class PaymentStoreContract:
         with store.transaction() as tx:
             tx.insert_intent(intent)
         with store.transaction() as tx:
-            assert tx.find_intent("acme", intent.id) == intent
             assert tx.lock_intent("acme", intent.id) == intent
+        assert store.find_intent("acme", intent.id) == intent
 
     def test_an_attempt_comes_back_as_it_was_stored(self, store) -> None:
         _, attempt = start_attempt(store, store_intent(store))
@@ -66,8 +66,8 @@ class PaymentStoreContract:
 
     def test_a_tenant_never_sees_anothers_payment(self, store) -> None:
         intent, attempt = start_attempt(store, store_intent(store, tenant="acme"))
+        assert store.find_intent("other", intent.id) is None
         with store.transaction() as tx:
-            assert tx.find_intent("other", intent.id) is None
             assert tx.list_attempts("other", intent.id) == []
             with pytest.raises(NotFound):
                 tx.lock_intent("other", intent.id)
@@ -75,8 +75,8 @@ class PaymentStoreContract:
                 tx.read_attempt("other", attempt.id)
 
     def test_what_is_absent_is_not_found(self, store) -> None:
+        assert store.find_intent("acme", "pi_absent") is None
         with store.transaction() as tx:
-            assert tx.find_intent("acme", "pi_absent") is None
             with pytest.raises(NotFound):
                 tx.lock_intent("acme", "pi_absent")
             with pytest.raises(NotFound):
@@ -89,8 +89,8 @@ class PaymentStoreContract:
             tx.insert_attempt(make_attempt(intent))
             note(tx, intent)
             raise ZeroDivisionError
+        assert store.find_intent("acme", intent.id) is None
         with store.transaction() as tx:
-            assert tx.find_intent("acme", intent.id) is None
             assert tx.list_attempts("acme", intent.id) == []
         assert list_actions("acme") == []
 
@@ -142,8 +142,7 @@ class PaymentStoreContract:
         other = replace(moved, active_attempt_id="pa_other")
         with pytest.raises(StaleIntentError), store.transaction() as tx:
             tx.update_intent(other, other.to(IntentState.UNKNOWN, now=START))
-        with store.transaction() as tx:
-            assert tx.find_intent("acme", stale.id) == moved
+        assert store.find_intent("acme", stale.id) == moved
 
     def test_an_update_of_an_attempt_that_moved_on_is_refused(self, store) -> None:
         _, stale = start_attempt(store, store_intent(store))
@@ -160,17 +159,24 @@ class PaymentStoreContract:
         store_intent(store, next_check_at=START + timedelta(seconds=11))
         store_intent(store, next_check_at=None)
         now = START + timedelta(seconds=10)
-        with store.transaction() as tx:
-            assert [it.id for it in tx.list_due("acme", now, 10)] == [due[1].id, due[2].id, due[0].id]
-            assert [it.id for it in tx.list_due("acme", now, 1)] == [due[1].id]
+        assert [it.id for it in store.list_due("acme", now, 10)] == [due[1].id, due[2].id, due[0].id]
+        assert [it.id for it in store.list_due("acme", now, 1)] == [due[1].id]
 
     def test_due_intents_are_listed_of_one_tenant_or_of_all(self, store) -> None:
         ours = store_intent(store, tenant="acme", next_check_at=START)
         theirs = store_intent(store, tenant="other", next_check_at=START + timedelta(seconds=1))
         now = START + timedelta(seconds=1)
+        assert [it.id for it in store.list_due("acme", now, 10)] == [ours.id]
+        assert [it.id for it in store.list_due(None, now, 10)] == [ours.id, theirs.id]
+
+    def test_who_looks_neither_waits_for_a_writer_nor_sees_what_is_not_committed(self, store) -> None:
+        intent = store_intent(store, next_check_at=START)
         with store.transaction() as tx:
-            assert [it.id for it in tx.list_due("acme", now, 10)] == [ours.id]
-            assert [it.id for it in tx.list_due(None, now, 10)] == [ours.id, theirs.id]
+            locked = tx.lock_intent("acme", intent.id)
+            tx.update_intent(locked, locked.to(IntentState.DENIED, now=START))
+            assert store.find_intent("acme", intent.id) == intent
+            assert store.list_due("acme", START, 10) == [intent]
+        assert store.find_intent("acme", intent.id).state is IntentState.DENIED
 
     def test_a_locked_intent_is_not_locked_by_anybody_else(self, store) -> None:
         intent = store_intent(store)

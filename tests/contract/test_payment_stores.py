@@ -26,7 +26,7 @@ class OnSql(PaymentStoreContract):
 
     @pytest.fixture
     def store(self, part):
-        return SqlPaymentStore(part.store, append_in, new_entry_id)
+        return SqlPaymentStore(part.store, part.engine, append_in, new_entry_id)
 
     @pytest.fixture
     def list_actions(self, part):

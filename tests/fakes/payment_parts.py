@@ -98,7 +98,6 @@ def pay_now(store: PaymentStore, intent: Intent, connector: Connector, watch: Wa
 
 
 def read_state(store: PaymentStore, intent: Intent) -> IntentState:
-    with store.transaction() as tx:
-        found = tx.find_intent(intent.tenant, intent.id)
+    found = store.find_intent(intent.tenant, intent.id)
     assert found is not None
     return found.state

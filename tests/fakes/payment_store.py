@@ -48,6 +48,17 @@ class MemoryPaymentStore:
             finally:
                 self.open_transactions -= 1
 
+    def find_intent(self, tenant: str, intent_id: str) -> Intent | None:
+        return self.tables.intents.get((tenant, intent_id))
+
+    def list_due(self, tenant: str | None, now: datetime, limit: int) -> list[Intent]:
+        due = [
+            (intent.next_check_at, intent.id, intent)
+            for intent in self.tables.intents.values()
+            if tenant in {None, intent.tenant} and intent.next_check_at and intent.next_check_at <= now
+        ]
+        return [intent for *_, intent in sorted(due, key=lambda row: row[:2])][:limit]
+
     def list_actions(self, payment: str) -> list[str]:
         return [draft.action for _, draft in self.tables.entries if draft.ref.get("payment") == payment]
 
@@ -61,17 +72,14 @@ class MemoryPaymentTransaction:
             raise Conflict("the intent exists")
         self._tables.intents[intent.tenant, intent.id] = intent
 
-    def find_intent(self, tenant: str, intent_id: str) -> Intent | None:
-        return self._tables.intents.get((tenant, intent_id))
-
     def lock_intent(self, tenant: str, intent_id: str) -> Intent:
-        intent = self.find_intent(tenant, intent_id)
+        intent = self._tables.intents.get((tenant, intent_id))
         if intent is None:
             raise NotFound("no such payment")
         return intent
 
     def update_intent(self, before: Intent, after: Intent) -> None:
-        now = self.find_intent(before.tenant, before.id)
+        now = self._tables.intents.get((before.tenant, before.id))
         if now is None or (now.state, now.active_attempt_id) != (before.state, before.active_attempt_id):
             raise StaleIntentError("the intent is no longer what it was")
         self._tables.intents[before.tenant, before.id] = replace(
@@ -115,14 +123,6 @@ class MemoryPaymentTransaction:
         attempts = self._tables.attempts.values()
         found = [it for it in attempts if (it.tenant, it.intent_id) == (tenant, intent_id)]
         return sorted(found, key=lambda attempt: attempt.created_at)
-
-    def list_due(self, tenant: str | None, now: datetime, limit: int) -> list[Intent]:
-        due = [
-            (intent.next_check_at, intent.id, intent)
-            for intent in self._tables.intents.values()
-            if tenant in {None, intent.tenant} and intent.next_check_at and intent.next_check_at <= now
-        ]
-        return [intent for *_, intent in sorted(due, key=lambda row: row[:2])][:limit]
 
     def append(
         self,

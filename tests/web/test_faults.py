@@ -136,6 +136,7 @@ def test_a_locked_database_is_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         try:
             _is_busy(web.post("/v1/entries", json=APPROVAL), "store_unavailable")
             assert web.get("/v1/entries").status_code == 200
+            read_problem(web.get(f"/v1/payments/pi_{0:032x}"), 404, "payment_unknown")
         finally:
             other.close()
         assert web.append().status_code == 201

@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.adapters.sql import tables as t
+from app.adapters.sql.engine import reading
 from app.adapters.sql.store import SqlStore, SqlTx
 from app.adapters.sql.subjects import SqlSubjectTx
 from app.errors import Conflict, NotFound
@@ -50,11 +51,6 @@ class SqlPaymentTx(SqlSubjectTx):
             self._connection.execute(insert(t.payment_intent).values(**_intent_row(intent)))
         except IntegrityError as error:
             raise Conflict("this payment exists", code="payment_exists") from error
-
-    def find_intent(self, tenant: str, intent_id: str) -> Intent | None:
-        """Return the intent, or None."""
-        row = self._connection.execute(_INTENT, {"of_tenant": tenant, "of_id": intent_id}).first()
-        return None if row is None else _to_intent(row)
 
     def lock_intent(self, tenant: str, intent_id: str) -> Intent:
         """Return the intent, locked (on SQLite the whole database is)."""
@@ -131,15 +127,6 @@ class SqlPaymentTx(SqlSubjectTx):
         )
         return [_to_attempt(row) for row in found]
 
-    def list_due(self, tenant: str | None, now: datetime, limit: int) -> Sequence[Intent]:
-        """Return the intents to look at, the longest due first."""
-        table = t.payment_intent
-        due = select(table).where(table.c.next_check_at_us <= _to_us(now))
-        if tenant is not None:
-            due = due.where(table.c.tenant == tenant)
-        found = self._connection.execute(due.order_by(table.c.next_check_at_us, table.c.id).limit(limit))
-        return [_to_intent(row) for row in found]
-
     def claim_key(self, tenant: str, idem: bytes, fingerprint: bytes, intent_id: str) -> tuple[str, bytes] | None:
         """Bind an idempotency key to a new intent; if it is bound already, return that intent's id and fingerprint.
 
@@ -177,9 +164,10 @@ class SqlPaymentTx(SqlSubjectTx):
 class SqlPaymentStore:
     """A PaymentStore in the ledger's database."""
 
-    def __init__(self, store: SqlStore, append: Append, new_entry_id: Callable[[], UUID]) -> None:
-        """Payments are kept where their entries are."""
+    def __init__(self, store: SqlStore, engine: sa.Engine, append: Append, new_entry_id: Callable[[], UUID]) -> None:
+        """Payments are kept where their entries are; `engine` is the one that `store` is on."""
         self._store = store
+        self._engine = engine
         self._append = append
         self._new_entry_id = new_entry_id
 
@@ -188,6 +176,22 @@ class SqlPaymentStore:
         """Open a transaction of the ledger's store."""
         with self._store.transaction() as tx:
             yield SqlPaymentTx(tx, self._append, self._new_entry_id)
+
+    def find_intent(self, tenant: str, intent_id: str) -> Intent | None:
+        """Return the intent, or None."""
+        with reading(self._engine) as connection:
+            row = connection.execute(_INTENT, {"of_tenant": tenant, "of_id": intent_id}).first()
+        return None if row is None else _to_intent(row)
+
+    def list_due(self, tenant: str | None, now: datetime, limit: int) -> Sequence[Intent]:
+        """Return the intents to look at, the longest due first."""
+        table = t.payment_intent
+        due = select(table).where(table.c.next_check_at_us <= _to_us(now))
+        if tenant is not None:
+            due = due.where(table.c.tenant == tenant)
+        with reading(self._engine) as connection:
+            found = connection.execute(due.order_by(table.c.next_check_at_us, table.c.id).limit(limit)).fetchall()
+        return [_to_intent(row) for row in found]
 
 
 def _to_us(at: datetime | None) -> int | None:

@@ -178,8 +178,7 @@ def test_a_crash_while_sending_leaves_the_payment_processing_and_due(store, psp,
         pay_now(store, intent, psp, watch)
     assert read_state(store, intent) is IntentState.PROCESSING
     watch.advance(PROCESSING_LEASE_S)
-    with store.transaction() as tx:
-        assert [due.id for due in tx.list_due(None, watch.now_at, 10)] == [intent.id]
+    assert [due.id for due in store.list_due(None, watch.now_at, 10)] == [intent.id]
 
 
 def test_paying_twice_sends_once(store, psp, watch) -> None:
