@@ -40,7 +40,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     },
     "Operate": {
         "tenant": ("app.cli.tenant:app", "Add and list tenants, one log each."),
-        "token": ("app.cli.token:app", "Issue and revoke API tokens."),
+        "token": ("app.cli.token:app", "Issue, list and revoke API tokens."),
         "key": ("app.cli.key:app", "List, rotate and retire the keys of a log."),
         "ledger": ("app.cli.ledger:app", "Look at a log, freeze it, recover it."),
         "payments": ("app.cli.payments:app", "Settle payments whose fate is unknown."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -39,6 +39,10 @@ class StoredToken:
     expires_at_ms: int
     revoked_at_ms: int | None = None
 
+    def is_live(self, at_ms: int) -> bool:
+        """Say whether it is accepted at this time."""
+        return self.revoked_at_ms is None and at_ms < self.expires_at_ms
+
 
 class TokenTransaction(EntryWriter, Protocol):
     """One open transaction. Everything in it, entries included, becomes durable together or not at all."""
@@ -68,4 +72,8 @@ class TokenStore(Protocol):
 
         A scope that this version does not know is left out: it grants nothing.
         """
+        ...
+
+    def list_tokens(self, tenant: str, *, live_at_ms: int | None = None, limit: int) -> Sequence[StoredToken]:
+        """Return up to `limit` tokens of a tenant, the newest first; with `live_at_ms` those accepted at that time."""
         ...

@@ -55,6 +55,21 @@ class TokenStoreContract:
         assert store.find_token(TOKEN.digest) == TOKEN
         assert store.find_token(theirs.digest) == replace(theirs, revoked_at_ms=7)
 
+    def test_a_tenants_tokens_are_listed_newest_first_within_the_limit(self, store) -> None:
+        issued = [issue_token(store, lifetime_s=60).stored for _ in range(3)]
+        issue_token(store, tenant="other")
+        assert store.list_tokens("acme", limit=9) == issued[::-1]
+        assert store.list_tokens("acme", limit=2) == issued[:0:-1]
+        assert store.list_tokens("nobody", limit=9) == []
+
+    def test_of_live_tokens_neither_revoked_nor_expired_ones_are_listed(self, store) -> None:
+        short, revoked, live = (issue_token(store, lifetime_s=lifetime_s).stored for lifetime_s in (1, 60, 60))
+        revoke_token(store, revoked.id)
+        at_ms = short.expires_at_ms
+        assert [token.id for token in store.list_tokens("acme", live_at_ms=at_ms, limit=9)] == [live.id]
+        assert store.list_tokens("acme", live_at_ms=at_ms - 1, limit=9) == [live, short]
+        assert [token.is_live(at_ms) for token in store.list_tokens("acme", limit=9)] == [True, False, False]
+
     @pytest.mark.parametrize("twin", [{"digest": b"e" * 32}, {"id": "tok_2"}, {"id": "tok_2", "tenant": "other"}])
     def test_no_token_is_added_twice(self, store, twin) -> None:
         add(store, TOKEN)

@@ -56,6 +56,11 @@ class MemoryTokenStore:
         self.lookups += 1
         return next((token for token in self.tables.tokens.values() if token.digest == digest), None)
 
+    def list_tokens(self, tenant: str, *, live_at_ms: int | None = None, limit: int) -> list[StoredToken]:
+        own = [token for token in self.tables.tokens.values() if token.tenant == tenant]
+        live = [token for token in own if live_at_ms is None or token.is_live(live_at_ms)]
+        return sorted(live, key=lambda token: token.id, reverse=True)[:limit]
+
     def list_entries(self, tenant: str) -> list[Entry]:
         return [parse_entry(row.body) for row in self.tables.entries if row.tenant == tenant]
 

@@ -87,6 +87,16 @@ class SqlTokenStore:
             found = connection.execute(_FIND, {"digest": digest}).first()
         return None if found is None else _to_token(found)
 
+    def list_tokens(self, tenant: str, *, live_at_ms: int | None = None, limit: int) -> list[StoredToken]:
+        """Return a tenant's tokens; their ids are in the order in which they were issued."""
+        table = t.merchant_token
+        tokens = select(table).where(table.c.tenant == tenant)
+        if live_at_ms is not None:
+            tokens = tokens.where(table.c.revoked_at_ms.is_(None), table.c.expires_at_ms > live_at_ms)
+        with reading(self._engine) as connection:
+            found = connection.execute(tokens.order_by(table.c.id.desc()).limit(limit)).fetchall()
+        return [_to_token(row) for row in found]
+
 
 def _to_token(row: sa.Row[Any]) -> StoredToken:
     return StoredToken(

@@ -144,6 +144,28 @@ def test_a_token_is_printed_once_and_stored_nowhere(call: Call, tmp_path: Path) 
     assert token.encode() not in files
 
 
+def test_tokens_are_listed_by_what_they_may_do_and_never_shown(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    call("init")
+    call("tenant", "add", "acme")
+    issue = ("token", "issue", "--json", "--scope", "entries:read", "--scope", "entries:write")
+    old, new, theirs = (json.loads(call(*issue, "--tenant", each).out) for each in ("demo", "demo", "acme"))
+    call("token", "revoke", old["id"], "--tenant", "demo")
+    [live] = json.loads(call("token", "list", "--tenant", "demo", "--json").out)
+    assert (live["id"], live["state"], live["scopes"]) == (new["id"], "live", ["entries:read", "entries:write"])
+    listed = json.loads(call("token", "list", "--tenant", "demo", "--all", "--json").out)
+    assert [(each["id"], each["state"]) for each in listed] == [(new["id"], "live"), (old["id"], "revoked")]
+    assert listed[0]["revoked_at"] is None
+    assert listed[1]["revoked_at"] >= listed[1]["issued_at"]
+
+    shown = call("token", "list", "--tenant", "demo", "--all").out
+    assert (theirs["id"] in shown, old["id"] in shown) == (False, True)
+    assert "ask_" not in shown + json.dumps(listed)
+    monkeypatch.setattr("app.cli.token.LIST_LIMIT", 1)
+    shortened = call("token", "list", "--tenant", "demo", "--all")
+    assert (old["id"] in shortened.out, "only the newest 1" in shortened.err) == (False, True)
+    assert call("token", "list", "--tenant", "nobody").code == 1
+
+
 @pytest.mark.parametrize("ttl", ["", "1", "-1h", "1y", "h", "٣h", "9999999999999d", "91d"])
 def test_a_token_cannot_live_for_an_impossible_time(call: Call, ttl: str) -> None:
     call("init")
