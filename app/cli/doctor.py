@@ -6,6 +6,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -18,15 +19,17 @@ from app.cli.output import EXIT_NOT_DONE, AsJson, command, describe, print_json,
 from app.errors import AssayError, Broken, Unavailable
 from app.ledger.ports import NotLeaderError, Tenant
 from app.settings import Settings
-from app.wiring import PAYMENT_SECRET, TOKEN_SECRET, Installation
+from app.wiring import CLOCK, PAYMENT_SECRET, TOKEN_SECRET, Installation
 
 FREE_LIMIT_BYTES = 1 << 30
+DUE_LIMIT_S = 600
+"""How long a payment may be due for a look before something must be wrong, in seconds."""
 OTHERS = 0o077
 
 
 @command(
     describe(
-        "Check this installation: Python, settings, files, disk, database, keys, sequencer. Exit 1 if one is wrong.",
+        "Check this installation: Python, settings, files, disk, database, keys, processes. Exit 1 if one is wrong.",
         "assay doctor",
         "assay doctor --json",
     )
@@ -61,6 +64,7 @@ def _check_logs(settings: Settings) -> Iterator[tuple[str, str | None]]:
         for tenant in installation.store.list_tenants():
             yield f"key of {tenant.id}", _problem_of(partial(_check_key, installation, tenant))
             yield f"sequencer of {tenant.id}", _problem_of(partial(_check_sequencer, installation, tenant))
+        yield "reconciler", _problem_of(partial(_check_reconciler, installation))
         yield from installation.check_readiness().items()
     finally:
         installation.store.close()
@@ -118,3 +122,13 @@ def _check_sequencer(installation: Installation, tenant: Tenant) -> None:
     except NotLeaderError:
         return
     raise Unavailable("it is not running: `assay up`, or `assay sequencer`")
+
+
+def _check_reconciler(installation: Installation) -> None:
+    """Raise if a payment has been due for too long."""
+    overdue = installation.payment_store().list_due(None, CLOCK.now() - timedelta(seconds=DUE_LIMIT_S), 1)
+    if overdue:
+        raise Unavailable(
+            f"{overdue[0].id} is due for over {DUE_LIMIT_S} s: is `assay payments reconcile --watch` running, "
+            f"and {overdue[0].psp} connected?"
+        )

@@ -28,7 +28,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "dev": ("app.cli.dev:dev", "Start everything on this machine and say what to try."),
         "init": ("app.cli.setup:init", "Create the state folder, its secrets and a first tenant."),
         "migrate": ("app.cli.setup:migrate", "Bring the database to the newest schema."),
-        "up": ("app.cli.up:up", "Run web server and sequencer (and sandbox) together."),
+        "up": ("app.cli.up:up", "Run web server, sequencer and reconciler (and sandbox) together."),
         "serve": ("app.cli.serve:serve", "Run the web server alone."),
         "sequencer": ("app.cli.sequencer:sequencer", "Run the publisher of all logs alone."),
         "sandbox": ("app.cli.sandbox:sandbox", "Run the sandbox PSP alone."),

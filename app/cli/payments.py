@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
 
+from app.cli.logs import start_logging
 from app.cli.opening import open_installation
-from app.cli.output import PLAIN, AsJson, Quiet, describe, print_json, print_line, tell
+from app.cli.output import EXIT_NOT_DONE, PLAIN, AsJson, Quiet, describe, print_json, print_line, tell
 from app.cli.process import Follow, follow_parent, stop_on_signals
-from app.errors import Unavailable
+from app.errors import AssayError, Unavailable
 from app.payments.intent import Intent
+from app.payments.ports import Connector
+from app.payments.reconcile import Report
 from app.payments.reconcile import reconcile as reconcile_due
 from app.wiring import CLOCK, Installation
 
+log = logging.getLogger("assay.payments")
+
 ACTOR = "operator:reconcile"
+WATCH_ACTOR = "system:reconcile"
 WATCH_EVERY_S = 2.0
+NAMED_LIMIT = 1000
+"""Payments that were named as stuck and are remembered; past it they are named again."""
 ROUNDS_LIMIT = 1000
 """Batches of due payments in one run; more is left to the next."""
 
@@ -34,7 +45,8 @@ def payments() -> None:
         "assay payments reconcile",
         "assay payments reconcile --tenant demo --json",
         "assay payments reconcile --watch",
-        more="Evidence is the answer to a replay under the same key, or a look-up at the PSP; never that time passed.",
+        more="Evidence is the answer to a replay under the same key, or a look-up at the PSP; never that time passed. "
+        "`assay up` runs it with --watch. Exit 1 if a payment cannot be looked into; the others are.",
     )
 )
 def reconcile(
@@ -45,29 +57,75 @@ def reconcile(
     follow: Follow = None,
 ) -> None:
     """Settle what is due."""
+    start_logging()
     with open_installation() as installation:
         if tenant:
             installation.read_tenant(tenant)
-        if not watch:
-            _report(reconcile_all(installation, tenant), as_json=as_json, quiet=quiet)
+        if watch:
+            stop = stop_on_signals()
+            follow_parent(follow)
+            _watch(installation, tenant, stop, quiet=quiet)
             return
-        stop = stop_on_signals()
-        follow_parent(follow)
-        while not stop.is_set():
-            try:
-                for intent in reconcile_all(installation, tenant):
-                    tell(f"{intent.id}: {intent.state.value}", quiet=quiet)
-            except Unavailable as error:
-                tell(f"reconciling is delayed: {error}")
-            stop.wait(WATCH_EVERY_S)
+        stuck = Stuck()
+        looked_at = reconcile_all(installation, installation.connectors(), tenant, actor=ACTOR, report=stuck.name)
+    _report(looked_at, as_json=as_json, quiet=quiet)
+    if stuck.named:
+        raise typer.Exit(EXIT_NOT_DONE)
 
 
-def reconcile_all(installation: Installation, tenant: str | None) -> list[Intent]:
+class Stuck:
+    """Names each payment that cannot be looked into, once: it stays due, and a person must look."""
+
+    def __init__(self) -> None:
+        """None is named yet."""
+        self.named: set[str] = set()
+
+    def name(self, intent: Intent, error: Exception) -> None:
+        """Log it, with the trace if the fault is our own."""
+        if intent.id in self.named:
+            return
+        if len(self.named) >= NAMED_LIMIT:
+            self.named.clear()
+        self.named.add(intent.id)
+        trace = None if isinstance(error, AssayError) else error
+        log.error("%s cannot be looked into: %s", intent.id, error, exc_info=trace)
+
+
+def _watch(installation: Installation, tenant: str | None, stop: threading.Event, *, quiet: bool) -> None:
+    """Settle what becomes due until `stop`; a store that is away, and a payment that is broken, end nothing."""
+    connectors, stuck = installation.connectors(), Stuck()
+    while not stop.is_set():
+        try:
+            for intent in reconcile_all(
+                installation, connectors, tenant, actor=WATCH_ACTOR, report=stuck.name, is_stopping=stop.is_set
+            ):
+                tell(f"{intent.id}: {intent.state.value}", quiet=quiet)
+        except Unavailable as error:
+            tell(f"reconciling is delayed: {error}")
+        stop.wait(WATCH_EVERY_S)
+
+
+def reconcile_all(
+    installation: Installation,
+    connectors: Mapping[str, Connector],
+    tenant: str | None,
+    *,
+    actor: str,
+    report: Report,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> list[Intent]:
     """Look at every due payment once, in batches; return them as they stand then."""
     looked_at: list[Intent] = []
-    store, connectors = installation.payment_store(), installation.connectors()
     for _ in range(ROUNDS_LIMIT):
-        batch = reconcile_due(store=store, connectors=connectors, clock=CLOCK, actor=ACTOR, tenant=tenant)
+        batch = reconcile_due(
+            store=installation.payment_store(),
+            connectors=connectors,
+            clock=CLOCK,
+            actor=actor,
+            tenant=tenant,
+            report=report,
+            is_stopping=is_stopping,
+        )
         looked_at += batch
         if not batch:
             break

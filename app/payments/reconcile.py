@@ -10,12 +10,12 @@ and commits `sends` before the socket opens, so an observer whose knowledge is o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from app.errors import Broken
+from app.errors import Broken, Unavailable
 from app.payments.intent import Attempt, AttemptState, Intent, hash_request
 from app.payments.ports import (
     Clock,
@@ -35,6 +35,9 @@ SENDS_MAX: Final = 8
 REPLAY_WITHIN_S: Final = PROCESSING_LEASE_S / 2
 """A replay that could not start in this time is left to the next round: the lease may end before it does."""
 
+Report = Callable[[Intent, Exception], None]
+"""Told of an intent that cannot be looked into, and why."""
+
 _UNDECIDED: Final = Unknown(code="unknown")
 
 
@@ -46,18 +49,33 @@ def reconcile(
     actor: str,
     tenant: str | None = None,
     limit: int = RECONCILE_BATCH_MAX,
+    is_stopping: Callable[[], bool] = lambda: False,
+    report: Report | None = None,
 ) -> list[Intent]:
     """Look for evidence for up to `limit` due intents, and return those looked at, as they stand then.
 
-    Of one tenant, or of all when `tenant` is None. An intent whose PSP is not connected stays due.
+    Of one tenant, or of all when `tenant` is None. An intent whose PSP is not connected stays due. One that cannot be
+    looked into goes to `report`, and the others come to their turn; without `report`, and when the store is away, the
+    error is raised. `is_stopping` is asked before each.
     """
-    due = store.list_due(tenant, clock.now(), limit)
-    looked_at = (
-        reconcile_intent(intent, store=store, connector=connectors[intent.psp], clock=clock, actor=actor)
-        for intent in due
-        if intent.psp in connectors
-    )
-    return [intent for intent in looked_at if intent is not None]
+    looked_at = []
+    for intent in store.list_due(tenant, clock.now(), limit):
+        if is_stopping():
+            break
+        if intent.psp not in connectors:
+            continue
+        try:
+            found = reconcile_intent(intent, store=store, connector=connectors[intent.psp], clock=clock, actor=actor)
+        except Unavailable:
+            raise
+        except Exception as error:
+            if report is None:
+                raise
+            report(intent, error)
+            continue
+        if found is not None:
+            looked_at.append(found)
+    return looked_at
 
 
 def reconcile_intent(

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.parts.assay import (
     STOP_LIMIT_S,
@@ -18,6 +19,7 @@ from tests.parts.assay import (
     list_descendants,
     wait_until,
 )
+from tests.parts.web import PAYMENT
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,7 +38,7 @@ def _find(children: dict[int, str], name: str) -> int | None:
     return next((pid for pid, command in children.items() if f"app.cli.main {name}" in command), None)
 
 
-@pytest.mark.parametrize("name", ["serve", "sequencer", "sandbox"])
+@pytest.mark.parametrize("name", ["serve", "payments", "sequencer", "sandbox"])
 def test_a_killed_child_is_started_again_and_the_service_becomes_ready(assay: Assay, name: str) -> None:
     token = assay.issue_token("entries:write")
     with assay.up() as process:
@@ -49,6 +51,26 @@ def test_a_killed_child_is_started_again_and_the_service_becomes_ready(assay: As
         wait_until(assay.is_ready)
         body = {"action": "approval.given", "data": {"what": "after a crash", "verdict": "approved"}}
         assert assay.request("POST", "/v1/entries", token, body, Prefer="wait=20").status_code == 201
+
+
+def test_a_payment_of_unknown_fate_settles_by_itself(assay: Assay) -> None:
+    token = assay.issue_token("payments:write", "payments:read", "entries:read")
+    with assay.up():
+        faults = f"{assay.environment['ASSAY_STRIPE_API_BASE']}/_sandbox/faults"
+        order = {"fault": "drop_after", "times": 3, "method": "POST"}
+        assert requests.post(faults, json=order, timeout=5).status_code == 200
+        paid = assay.request("POST", "/v1/payments", token, PAYMENT, **{"Idempotency-Key": "lost"}).json()
+        assert paid["status"] == "unknown"
+        path = f"/v1/payments/{paid['id']}"
+        wait_until(lambda: assay.request("GET", path, token).json()["status"] == "succeeded", what="the evidence")
+        wait_until(lambda: "payment.reconciled" in _list_actors(assay, token, paid["id"]))
+        assert _list_actors(assay, token, paid["id"])["payment.reconciled"] == "system:reconcile"
+
+
+def _list_actors(assay: Assay, token: str, payment_id: str) -> dict[str, str]:
+    """Return who did what to a payment, by action."""
+    entries = assay.request("GET", f"/v1/entries?ref={payment_id}", token).json()["entries"]
+    return {each["entry"]["action"]: each["entry"]["actor"] for each in entries}
 
 
 def test_a_killed_web_worker_is_started_again(assay: Assay) -> None:

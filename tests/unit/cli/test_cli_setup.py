@@ -5,10 +5,15 @@ from __future__ import annotations
 import io
 import json
 import stat
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from app.settings import Settings
+from app.wiring import Installation
+from tests.fakes.payment_parts import make_intent
 from tests.unit.cli.cli_calls import Call
 
 
@@ -114,6 +119,7 @@ def test_the_doctor_names_what_is_wrong(call: Call, tmp_path: Path) -> None:
     checks = {each["check"]: each for each in json.loads(call("doctor", "--json").out)}
     assert checks["database and schema"]["ok"]
     assert "assay up" in checks["sequencer of demo"]["problem"]
+    assert checks["reconciler"]["ok"]
     (tmp_path / "state" / "secrets" / "tokens").chmod(0o644)
     (tmp_path / "state").chmod(0o755)
     assert "chmod 700" in call("doctor").out
@@ -121,6 +127,16 @@ def test_the_doctor_names_what_is_wrong(call: Call, tmp_path: Path) -> None:
     sick = call("doctor")
     assert sick.code == 1
     assert "chmod 600" in sick.out
+
+
+def test_the_doctor_names_a_payment_that_nobody_looks_into(call: Call, tmp_path: Path) -> None:
+    call("init")
+    installation = Installation(Settings(state_dir=tmp_path / "state"))
+    with closing(installation.store), installation.payment_store().transaction() as tx:
+        intent = make_intent(tenant="demo", next_check_at=datetime(2020, 1, 1, tzinfo=UTC))
+        tx.insert_intent(intent)
+    checks = {each["check"]: each for each in json.loads(call("doctor", "--json").out)}
+    assert intent.id in checks["reconciler"]["problem"]
 
 
 def test_no_colours_without_a_terminal(call: Call) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.errors import Broken
+from app.errors import Broken, Unavailable
 from app.payments.intent import AttemptState, IntentState
 from app.payments.ports import Captured, Declined
 from app.payments.reconcile import SENDS_MAX, may_replay, reconcile, reconcile_intent
@@ -58,6 +58,37 @@ def test_a_crashed_payment_is_replayed_under_its_key(store, psp, watch, fault) -
     assert len(psp.live_charges(intent.id)) == 1
     assert store.list_actions(intent.id)[-2:] == ["payment.attempted", "payment.reconciled"]
     assert store.tables.entries[-1][1].data["evidence"] == "replay"
+
+
+def test_a_payment_that_cannot_be_looked_into_is_named_and_holds_up_no_other(store, psp, watch) -> None:
+    broken, sound = (crash(store, psp, watch, "crash_after") for _ in range(2))
+    (attempt,) = (each for each in store.tables.attempts.values() if each.intent_id == broken.id)
+    store.tables.attempts["acme", attempt.id] = replace(attempt, payment_method="pm_other")
+    with pytest.raises(Broken):
+        run(store, psp, watch)
+    named = []
+    (found,) = run(store, psp, watch, report=lambda intent, error: named.append((intent.id, error.code)))
+    assert (found.id, found.state) == (sound.id, IntentState.SUCCEEDED)
+    assert named == [(broken.id, "request_changed")]
+    assert read_state(store, broken) is IntentState.PROCESSING
+
+
+def test_a_store_that_is_away_is_no_fault_of_a_payment(store, psp, watch) -> None:
+    crash(store, psp, watch, "crash_after")
+
+    def go_away(_when: str) -> None:
+        raise Unavailable("the database is away")
+
+    store.around_commit = go_away
+    with pytest.raises(Unavailable):
+        run(store, psp, watch, report=lambda *_: pytest.fail("the payment is sound"))
+
+
+def test_who_is_stopping_takes_no_other_payment(store, psp, watch) -> None:
+    for _ in range(3):
+        crash(store, psp, watch, "crash_after")
+    asked = iter([False, True])
+    assert len(run(store, psp, watch, is_stopping=lambda: next(asked))) == 1
 
 
 def test_nobody_looks_before_the_sender_had_its_time(store, psp, watch) -> None:
