@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from app.adapters.collector import spare_collector
 from app.cli.configuring import open_settings, require_fit_to_serve
 from app.cli.logs import start_logging
 from app.cli.opening import open_installation
@@ -39,4 +40,5 @@ def sequencer(
 
     with open_installation(settings) as installation:
         loop = SequencerLoop(store=installation.store, open_sequencer=installation.sequencer, on_published=report)
+        spare_collector()
         loop.run(stop)

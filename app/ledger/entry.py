@@ -35,11 +35,12 @@ IDEM_BYTES = 32
 REFS_LIMIT = 8
 
 ID_PREFIX = "ent_"
+_ID_PREFIX = ID_PREFIX.encode()
 _ID = re.compile(r"ent_[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}")
-_ACTOR = re.compile(r"[a-z]{1,16}:[A-Za-z0-9_.@-]{1,96}")
-_SUBJECT = re.compile(r"sub_[A-Za-z0-9]{1,60}")
-_REF_KIND = re.compile(r"[a-z][a-z_]{0,31}")
-_REF_VALUE = re.compile(r"[!-~]{1,128}")
+ACTOR = re.compile(r"[a-z]{1,16}:[A-Za-z0-9_.@-]{1,96}")
+SUBJECT = re.compile(r"sub_[A-Za-z0-9]{1,60}")
+REF_KIND = re.compile(r"[a-z][a-z_]{0,31}")
+REF_VALUE = re.compile(r"[!-~]{1,128}")
 _ACTION = re.compile(r"[a-z][a-z0-9_.]{0,63}")
 _COMMITMENT = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 _IDEM = re.compile(r"[0-9a-f]{64}")
@@ -99,14 +100,14 @@ def time_of_id(entry_id: UUID) -> int:
 
 def check_draft(draft: Draft) -> None:
     """Refuse an envelope that breaks the format above; `data` is checked by the action's schema. Raises Rejected."""
-    if not _ACTOR.fullmatch(draft.actor):
+    if not ACTOR.fullmatch(draft.actor):
         raise Rejected("actor is kind:name, at most 16 and 96 characters", code="actor_invalid", pointer="/actor")
-    if draft.subject is not None and not _SUBJECT.fullmatch(draft.subject):
+    if draft.subject is not None and not SUBJECT.fullmatch(draft.subject):
         raise Rejected("subject is sub_ and at most 60 letters or digits", code="subject_invalid", pointer="/subject")
     if len(draft.ref) > REFS_LIMIT:
         raise TooLarge(f"at most {REFS_LIMIT} references", code="ref_too_many", pointer="/ref")
     for kind, value in draft.ref.items():
-        if not _REF_KIND.fullmatch(kind) or not _REF_VALUE.fullmatch(value):
+        if not REF_KIND.fullmatch(kind) or not REF_VALUE.fullmatch(value):
             raise Rejected(
                 "a reference is {kind: value}: kind in lower case, value 1 to 128 printable ASCII characters",
                 code="ref_invalid",
@@ -143,6 +144,28 @@ def format_entry(draft: Draft, *, entry_id: UUID) -> bytes:
             f"the entry has {len(body):,} bytes; at most {ENTRY_LIMIT_BYTES:,} are logged", code="entry_too_large"
         )
     return body
+
+
+def join_entry(
+    action: str, actor: str, said: tuple[str | None, bytes, bytes], *, entry_id: UUID, idem: bytes | None
+) -> bytes:
+    """Return what `format_entry` writes of a draft that nothing is wrong with and nothing sealed in, of any length.
+
+    `said` is the subject, and the canonical bytes of `ref` and of `data`.
+    """
+    subject, ref, data = said
+    return b'{"action":"%b","actor":"%b","data":%b,"id":"%b%032x"%b,"ref":%b,"sealed":{}%b,"time":%d,"v":%d}' % (
+        action.encode(),
+        actor.encode(),
+        data,
+        _ID_PREFIX,
+        entry_id.int,
+        b"" if idem is None else b',"idem":"%b"' % idem.hex().encode(),
+        ref,
+        b"" if subject is None else b',"subject":"%b"' % subject.encode(),
+        time_of_id(entry_id),
+        FORMAT_VERSION,
+    )
 
 
 def parse_entry(body: bytes) -> Entry:
@@ -188,10 +211,10 @@ def _check_fields(document: dict[str, Any]) -> None:
         raise _malformed("the entry's time is not that of its id")
     if not all(isinstance(document[name], dict) for name in ("ref", "data", "sealed")):
         raise _malformed("ref, data and sealed are objects")
-    texts = [(_ACTION, document["action"]), (_ACTOR, document["actor"])]
-    texts += [(_SUBJECT, document["subject"])] if "subject" in document else []
+    texts = [(_ACTION, document["action"]), (ACTOR, document["actor"])]
+    texts += [(SUBJECT, document["subject"])] if "subject" in document else []
     texts += [(_IDEM, document["idem"])] if "idem" in document else []
-    texts += [(_REF_KIND, kind) for kind in document["ref"]] + [(_REF_VALUE, v) for v in document["ref"].values()]
+    texts += [(REF_KIND, kind) for kind in document["ref"]] + [(REF_VALUE, v) for v in document["ref"].values()]
     texts += [(_COMMITMENT, value) for value in document["sealed"].values()]
     if len(document["ref"]) > REFS_LIMIT or not all(isinstance(t, str) and form.fullmatch(t) for form, t in texts):
         raise _malformed("a field of the entry is not spelled as entry format 1 says")

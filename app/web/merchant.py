@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
@@ -15,13 +14,12 @@ import orjson
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models import Tag
-from pydantic import ValidationError
 
 from app.credentials.merchant_token import Principal
 from app.credentials.ports import Scope
-from app.errors import AssayError, Malformed, NotFound, Rejected, TooLarge
+from app.errors import Malformed, NotFound, Rejected
 from app.ledger.append import append, prepare
-from app.ledger.canonical import canonical, parse_json
+from app.ledger.canonical import canonical
 from app.ledger.card import refuse_card_numbers
 from app.ledger.entry import Draft, Entry, format_entry_id, parse_entry, parse_entry_id
 from app.ledger.ports import AppendResult, EntryFilter, EntryRow, StoredEntry
@@ -30,7 +28,6 @@ from app.payments.record import format_record, is_record, parse_record
 from app.subjects.keep import keep_personal
 from app.subjects.subject import format_subject_id, parse_personal
 from app.tlog.tree import leaf_hash
-from app.web import problems
 from app.web.auth import caller, needs
 from app.web.models import (
     AppendBody,
@@ -46,14 +43,11 @@ from app.web.models import (
 from app.web.wire import Answer
 from app.wiring import Services
 
-BATCH_LIMIT_LINES = 1000
-LINE_LIMIT_BYTES = 64 * 1024
-BATCH_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 IDEMPOTENCY_KEY_LIMIT = 255
 RECEIPT_TYPE = "text/plain; charset=utf-8"
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,5})(?:$|[,;\s])")
-_TAG = Tag(name="entries", description="What is logged.")
+TAG = Tag(name="entries", description="What is logged.")
 
 
 def read_idempotency_key(*, required: bool) -> str | None:
@@ -82,20 +76,6 @@ def read_wait_s(limit_s: int) -> int | None:
     return min(int(match[1]), limit_s) if match else None
 
 
-def read_lines() -> list[bytes]:
-    """Return the lines of a batch, without the empty one after the last. Raises Rejected."""
-    if request.mimetype not in BATCH_TYPES:
-        raise Malformed("send Content-Type: application/x-ndjson", code="content_type")
-    lines = request.get_data().split(b"\n")
-    if not lines[-1].strip():
-        lines.pop()
-    if not lines:
-        raise Malformed("a batch has one entry in each line, and at least one line", code="batch_empty")
-    if len(lines) > BATCH_LIMIT_LINES:
-        raise TooLarge(f"a batch has at most {BATCH_LIMIT_LINES:,} lines", code="batch_too_large")
-    return lines
-
-
 def digest_key(key: str) -> bytes:
     """Return what is stored of an idempotency key."""
     return hashlib.sha256(key.encode()).digest()
@@ -115,13 +95,13 @@ class Entries:
         key = read_idempotency_key(required=False)
         if entry is not None and entry.personal:
             return self._append_personal(entry, key, wait_s)
-        row = self._prepare(principal, value, key, entry)
+        row = self.prepare(principal, value, key, entry)
         position = None
         if wait_s:
             result, position = services.group.append_and_wait(row, timeout_s=wait_s)
         else:
             result = services.group.append([row])[0]
-        _refuse_other_request(result, row.fingerprint)
+        refuse_other_request(result, row.fingerprint)
         if wait_s and position is not None:
             body = row.body if not result.replayed else self._read(result.id).body
             receipt = services.prover.receipt(principal.tenant, position.index, body, position.published)
@@ -159,36 +139,8 @@ class Entries:
             ),
             random_bytes=os.urandom,
         )
-        _refuse_other_request(result, fingerprint)
+        refuse_other_request(result, fingerprint)
         return result
-
-    def append_batch(self) -> Response:
-        """Append the lines that can be, in one transaction, and report every line."""
-        lines = read_lines()
-        principal, key = caller(), read_idempotency_key(required=False)
-        rows: list[EntryRow] = []
-        answers: list[dict[str, Any] | None] = []
-        for number, line in enumerate(lines, 1):
-            try:
-                value = parse_json(line, limit_bytes=LINE_LIMIT_BYTES)
-                rows.append(self._prepare(principal, value, key and f"{key}:{number}"))
-                answers.append(None)
-            except AssayError as error:
-                answers.append({"line": number, "error": problems.describe(error)})
-            except ValidationError as error:
-                answers.append({"line": number, "error": problems.describe_validation(error)})
-        appended = self._services.group.append(rows) if rows else []
-        wait_s = read_wait_s(self._services.settings.wait_limit_s)
-        seqs = [result.seq for result in appended] if wait_s else []
-        published = self._services.watch.wait_for_all(principal.tenant, seqs, timeout_s=wait_s or 0)
-        results, prepared = iter(appended), iter(rows)
-        out = []
-        for number, answer in enumerate(answers, 1):
-            out.append(answer or _line_result(number, next(results), next(prepared), published))
-        response = Answer(b"".join(orjson.dumps(line) + b"\n" for line in out), mimetype="application/x-ndjson")
-        if seqs and len(published) == len(seqs):
-            response.headers["Preference-Applied"] = f"wait={wait_s}"
-        return response
 
     def list_page(self, query: ListQuery) -> Response:
         """Return a page of published entries."""
@@ -231,7 +183,7 @@ class Entries:
             raise NotFound("there is no such entry", code="entry_unknown")
         return stored
 
-    def _prepare(self, principal: Principal, value: Any, key: str | None, entry: EntryIn | None = None) -> EntryRow:
+    def prepare(self, principal: Principal, value: Any, key: str | None, entry: EntryIn | None = None) -> EntryRow:
         """Return the row of an entry or a record, under the caller's name; `entry` if it is parsed already."""
         services = self._services
         idem = digest_key(key) if key else None
@@ -271,26 +223,13 @@ def _parse_line(value: Any) -> EntryIn:
     return entry
 
 
-def _refuse_other_request(result: AppendResult, fingerprint: bytes | None) -> None:
+def refuse_other_request(result: AppendResult, fingerprint: bytes | None) -> None:
+    """Raise Rejected if the key of this request stands for another one."""
     if result.replayed and result.fingerprint != fingerprint:
         raise Rejected(
             "this Idempotency-Key was used with another request; use a new key for a new request",
             code="idempotency_mismatch",
         )
-
-
-def _line_result(number: int, result: AppendResult, row: EntryRow, published: Mapping[int, int]) -> dict[str, Any]:
-    """Return the answer to one line; once published with the place of its receipt, not with a thousand of those."""
-    try:
-        _refuse_other_request(result, row.fingerprint)
-    except AssayError as error:
-        return {"line": number, "error": problems.describe(error)}
-    entry_id = format_entry_id(result.id)
-    line = {"line": number, "id": entry_id, "status": "appended", "replayed": result.replayed}
-    if result.seq in published:
-        receipt = f"/v1/entries/{entry_id}/receipt"
-        line |= {"status": "published", "index": published[result.seq], "receipt": receipt}
-    return line
 
 
 def _appended(result: AppendResult, subject: str | None = None) -> Response:
@@ -344,7 +283,7 @@ def _render(stored: StoredEntry) -> dict[str, Any]:
 
 def create_blueprint(services: Services) -> APIBlueprint:
     """Return the merchants' API."""
-    api = APIBlueprint("merchant", __name__, abp_tags=[_TAG], abp_security=[{"token": []}])
+    api = APIBlueprint("merchant", __name__, abp_tags=[TAG], abp_security=[{"token": []}])
     entries = Entries(services)
 
     @api.post("/v1/entries", responses={"201": Received, "202": Appended})
@@ -353,15 +292,6 @@ def create_blueprint(services: Services) -> APIBlueprint:
         """Append an entry or a record; `Prefer: wait=N` answers 201 with the receipt once it is published."""
         entry = body.root if isinstance(body.root, EntryIn) else None
         return entries.append(request.get_json(), entry)
-
-    @api.post("/v1/entries:batch", responses={"200": {}})
-    @needs(Scope.ENTRIES_WRITE)
-    def append_batch() -> Response:
-        """Append up to 1,000 entries, one JSON object a line (NDJSON), with one result a line.
-
-        With `Prefer: wait=N` the results say the index of each entry once it is published, and where its receipt is.
-        """
-        return entries.append_batch()
 
     @api.get("/v1/entries", responses={"200": EntryPage})
     @needs(Scope.ENTRIES_READ)

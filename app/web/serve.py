@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
+from app.adapters.collector import spare_collector
 from app.settings import read_settings
 from app.web.app import create_app
 from app.wiring import Installation, build_services
@@ -11,4 +12,6 @@ from app.wiring import Installation, build_services
 
 def create_wsgi() -> Flask:
     """Return the web application over the installation that the environment names."""
-    return create_app(build_services(Installation(read_settings())))
+    app = create_app(build_services(Installation(read_settings())))
+    spare_collector()
+    return app

@@ -23,6 +23,7 @@ from flask import Flask
 from granian.constants import HTTPModes, Interfaces
 from granian.server import Server
 
+from app.adapters.collector import spare_collector
 from app.adapters.memory import MemoryStore
 from app.adapters.sql.migrate import upgrade
 from app.credentials.merchant_token import issue
@@ -57,7 +58,9 @@ def create_app() -> Flask:
         return _hello()
     installation = Installation(read_settings())
     services = build_services(installation)
-    return create_assay(_over_memory(installation, services) if kind == "memory" else services)
+    app = create_assay(_over_memory(installation, services) if kind == "memory" else services)
+    spare_collector()
+    return app
 
 
 def _hello() -> Flask:
@@ -190,7 +193,9 @@ def sequence() -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     installation = Installation(read_settings())
-    SequencerLoop(store=installation.store, open_sequencer=installation.sequencer).run(stop)
+    loop = SequencerLoop(store=installation.store, open_sequencer=installation.sequencer)
+    spare_collector()
+    loop.run(stop)
 
 
 @contextlib.contextmanager
