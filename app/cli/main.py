@@ -44,7 +44,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "key": ("app.cli.key:app", "List, rotate and retire the keys of a log."),
         "ledger": ("app.cli.ledger:app", "Look at a log, freeze it, recover it."),
         "payments": ("app.cli.payments:app", "Settle payments whose fate is unknown."),
-        "subject": ("app.cli.subject:app", "Erase a person's data."),
+        "subject": ("app.cli.subject:app", "Hand out or erase a person's data."),
         "import": ("app.cli.importing:import_records", "Load a file of records into a log."),
         "actions": ("app.cli.actions:actions", "List what can be logged."),
         "config": ("app.cli.config:app", "Show and check the settings."),

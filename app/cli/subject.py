@@ -1,4 +1,4 @@
-"""`assay subject`: a person's right to be forgotten."""
+"""`assay subject`: a person's data, handed out on record or erased."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from typing import Annotated
 import typer
 
 from app.cli.opening import open_installation
-from app.cli.output import PLAIN, AsJson, OfTenant, Quiet, Yes, describe, print_json, tell
+from app.cli.output import PLAIN, AsJson, OfTenant, Quiet, Yes, describe, print_json, print_line, tell
 from app.errors import Refused
-from app.ledger.entry import format_entry_id
+from app.ledger.canonical import canonical
+from app.ledger.entry import format_entry_id, parse_entry_id
+from app.ledger.verify.receipt import format_openings
 from app.subjects.erase import AlreadyErased, Erased
+from app.subjects.personal import ErasedByPolicy, SubjectErasedError
+from app.subjects.release import release
+from app.wiring import new_entry_id
 
 ACTOR = "operator:cli"
 
-app = typer.Typer(help="Erase a person's data.", no_args_is_help=True, add_completion=False, **PLAIN)
+app = typer.Typer(help="Hand out or erase a person's data.", no_args_is_help=True, add_completion=False, **PLAIN)
 
 
 @app.callback()
 def subject() -> None:
-    """Erase a person's data."""
+    """Hand out or erase a person's data."""
 
 
 @app.command(
@@ -54,6 +59,50 @@ def erase(
             tell(f"{subject_id} is erased: its key and {fields} sealed facts are destroyed{where}", quiet=quiet)
         case AlreadyErased(at_ms=at_ms):
             tell(f"{subject_id} was erased on {_format_time(at_ms)}; nothing was left to do", quiet=quiet)
+
+
+@app.command(
+    "open",
+    help=describe(
+        "Hand out the sealed facts of an entry; that is an entry of the log before you see them.",
+        "assay subject open ent_0192… --tenant demo",
+        "assay subject open ent_0192… --tenant demo --field email --json > values.json",
+        "assay verify receipt payer.tlog-proof --key VKEY --sealed values.json   # whoever got the file",
+        more="--json prints values and salts: with them, and a receipt of the entry, anybody can check that these are "
+        "the facts that were logged. Keep such a file as you keep the facts.",
+    ),
+)
+def open_facts(
+    entry_id: Annotated[str, typer.Argument(help="Which entry: ent_….", metavar="ENTRY")],
+    *,
+    tenant: OfTenant,
+    path: Annotated[list[str] | None, typer.Option("--field", help="Only this one; repeat for more.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="A code; it is logged.")] = "request",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Hand out sealed facts."""
+    with open_installation() as installation:
+        installation.read_tenant(tenant)
+        outcome = release(
+            tenant,
+            parse_entry_id(entry_id),
+            path or (),
+            reader=installation.store,
+            store=installation.subject_store(),
+            append=installation.append_in,
+            reason=reason,
+            actor=ACTOR,
+            new_id=new_entry_id,
+        )
+    if isinstance(outcome, ErasedByPolicy):
+        raise SubjectErasedError(f"these facts were erased on {_format_time(outcome.at_ms)}; nobody can open them")
+    tell(f"logged as {format_entry_id(outcome.logged)}", quiet=quiet)
+    if as_json:
+        print_json(format_openings(outcome.openings))
+        return
+    for name, opening in outcome.openings.items():
+        print_line(f"{name}: {opening.value if isinstance(opening.value, str) else canonical(opening.value).decode()}")
 
 
 def _to_json(subject_id: str, outcome: Erased | AlreadyErased) -> dict[str, object]:

@@ -231,6 +231,14 @@ def commitment(salt: bytes, path: str, value: Any) -> str:
     return base64.b64encode(digest).decode()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """A sealed value and its salt, as whoever keeps them says; the commitment in the entry decides."""
+
+    value: Any = field(repr=False)
+    salt: bytes = field(repr=False)
+
+
 def verify_commitment(expected: str, *, salt: bytes, path: str, value: Any) -> None:
     """Raise Rejected unless `expected` commits to `value` at `path` under `salt`; anybody may have sent any of them."""
     fits = len(salt) == SALT_BYTES and hmac.compare_digest(

@@ -131,6 +131,11 @@ SUBJECT_ACTIONS = (
         "A person's data was erased: key and salts destroyed; the purge receipt",
         {"fields": COUNT, "reason": CODE},
     ),
+    _action(
+        "subject.opened",
+        "Sealed facts of an entry were handed out with their salts; logged before anybody saw them",
+        {"paths": {"type": "array", "minItems": 1, "maxItems": 16, "items": CODE}, "reason": CODE},
+    ),
 )
 
 

@@ -22,7 +22,14 @@ from nacl.secret import Aead
 
 from app.errors import Broken, Rejected
 from app.ledger.canonical import canonical, parse_json
-from app.ledger.entry import ENTRY_LIMIT_BYTES, SALT_BYTES, commitment, format_entry_id, verify_commitment
+from app.ledger.entry import (
+    ENTRY_LIMIT_BYTES,
+    SALT_BYTES,
+    Opening,
+    commitment,
+    format_entry_id,
+    verify_commitment,
+)
 
 KEY_BYTES: Final = Aead.KEY_SIZE
 NONCE_BYTES: Final = Aead.NONCE_SIZE
@@ -91,6 +98,11 @@ def seal_fields(
 
 def open_field(sealed: SealedField, *, key: SubjectKey, expected: str) -> Any:
     """Return the fact in `sealed`. Raises SealBrokenError unless it is the one `expected`, the logged commitment."""
+    return open_with_salt(sealed, key=key, expected=expected).value
+
+
+def open_with_salt(sealed: SealedField, *, key: SubjectKey, expected: str) -> Opening:
+    """Return the fact with its salt, which lets others check it; otherwise as `open_field`."""
     bound = _bind(sealed.tenant, sealed.subject, sealed.entry_id, sealed.path)
     try:
         plaintext = parse_json(Aead(key.secret).decrypt(sealed.box, bound), limit_bytes=2 * ENTRY_LIMIT_BYTES)
@@ -99,7 +111,7 @@ def open_field(sealed: SealedField, *, key: SubjectKey, expected: str) -> Any:
     except (CryptoError, Rejected, ValueError, TypeError, KeyError) as error:
         where = f"{sealed.path} of {format_entry_id(sealed.entry_id)}"
         raise SealBrokenError(f"{where} is not what was sealed and logged ({type(error).__name__})") from None
-    return value
+    return Opening(value=value, salt=salt)
 
 
 def _bind(tenant: str, subject: str, entry_id: UUID, path: str) -> bytes:

@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 from app.errors import Conflict, NotFound
 from app.ledger.append import append as append_entry
 from app.ledger.entry import Draft, Entry, parse_entry
-from app.ledger.ports import AppendResult, EntryRow, EntryWriter, LogFrozenError
+from app.ledger.ports import AppendResult, EntryRow, EntryWriter, LogFrozenError, StoredEntry
 from app.ledger.registry import open_registry
 from app.subjects.erase import erase, replay_journal
 from app.subjects.personal import append_personal
@@ -120,6 +120,12 @@ class MemorySubjectStore:
 
     def scrub(self) -> bool:
         return True
+
+    def find_entry(self, tenant: str, entry_id: UUID) -> StoredEntry | None:
+        rows = enumerate(self.tables.entries, start=1)
+        return next(
+            (StoredEntry(seq, None, row.body) for seq, row in rows if (row.tenant, row.id) == (tenant, entry_id)), None
+        )
 
     def list_entries(self, tenant: str) -> list[Entry]:
         return [parse_row(row) for row in self.tables.entries if row.tenant == tenant]

@@ -181,7 +181,9 @@ def test_sealed_values_are_checked_against_their_commitments(environment: dict[s
     for document, code in (
         ({"name": opening}, 0),
         ({"name": {**opening, "value": "Person 4"}}, 1),
+        ({}, 0),
         ({"name": None}, 3),
+        ({"email": opening}, 1),
         ({"name": 7}, 2),
     ):
         values.write_text(json.dumps(document))

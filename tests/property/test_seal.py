@@ -11,9 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.ledger.canonical import MAX_INTEGER
-from app.ledger.entry import commitment
-from app.subjects.seal import NONCE_BYTES, SealBrokenError, SealedField, SubjectKey, open_field, seal_fields
+from app.ledger.canonical import MAX_INTEGER, canonical
+from app.ledger.entry import commitment, verify_commitment
+from app.ledger.verify.receipt import format_openings, parse_openings
+from app.subjects.seal import (
+    NONCE_BYTES,
+    SealBrokenError,
+    SealedField,
+    SubjectKey,
+    open_field,
+    open_with_salt,
+    seal_fields,
+)
 
 LAW = settings(deadline=None)  # how long an example takes is the machine's business
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60).map(
@@ -40,6 +49,9 @@ def seal_one(value, key, place, path="name") -> tuple[SealedField, str]:
 def test_what_was_sealed_opens_as_it_was(value, key, place, path) -> None:
     sealed, expected = seal_one(value, key, place, path)
     assert open_field(sealed, key=key, expected=expected) == value
+    opening = open_with_salt(sealed, key=key, expected=expected)
+    verify_commitment(expected, salt=opening.salt, path=path, value=opening.value)
+    assert parse_openings(canonical(format_openings({path: opening, "gone": None}))) == {path: opening, "gone": None}
 
 
 @LAW

@@ -6,17 +6,17 @@ does. Only the keys of the trust file count: a receipt cannot tell of a key's li
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from app.errors import Malformed, Rejected, Unavailable
 from app.ledger.canonical import parse_json
-from app.ledger.entry import Entry, parse_entry, verify_commitment
+from app.ledger.entry import Entry, Opening, parse_entry, verify_commitment
 from app.ledger.verify.head import RememberedHead
 from app.ledger.verify.report import Level, Outcome, Place, Report, TamperedError, level_of, not_shown_by
 from app.ledger.verify.trust import read_claim, verify_newest
-from app.tlog.encoding import parse_base64
+from app.tlog.encoding import format_base64, parse_base64
 from app.tlog.policy import Policy, VerifiedCheckpoint
 from app.tlog.proof import ProofError, verify_inclusion
 from app.tlog.receipt import Receipt, parse_receipt
@@ -24,14 +24,6 @@ from app.tlog.tree import leaf_hash
 
 SEALED_LIMIT_BYTES = 1_048_576
 ERASED = "subject.erased"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
-    """A sealed value and its salt, as whoever keeps them says; the commitment in the entry decides."""
-
-    value: Any
-    salt: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +50,14 @@ def parse_openings(data: bytes) -> dict[str, Opening | None]:
     return openings
 
 
+def format_openings(openings: Mapping[str, Opening | None]) -> dict[str, Any]:
+    """Return the document that `parse_openings` reads."""
+    return {
+        path: None if each is None else {"value": each.value, "salt": format_base64(each.salt)}
+        for path, each in openings.items()
+    }
+
+
 def verify_receipt_file(
     data: bytes,
     trust: Policy,
@@ -71,8 +71,9 @@ def verify_receipt_file(
 ) -> Report:
     """Return what is to be said about one receipt. Only faults of our own are raised.
 
-    `entry`: its bytes, if the receipt does not hold them. `openings`: sealed values to check. `erasure`: the receipt
-    of the `subject.erased` entry that says why they are gone.
+    `entry`: its bytes, if the receipt does not hold them. `openings`: sealed values to check, None for those that are
+    said to be erased; those not named are not proven. `erasure`: the receipt of the `subject.erased` entry that says
+    why they are gone.
     """
     try:
         proven = _verify(data, trust, entry, target=target, require_quorum=require_quorum)
@@ -81,15 +82,14 @@ def verify_receipt_file(
         if openings is None:
             return report
         _verify_openings(proven.entry, openings, target)
-        if missing := sorted(path for path in proven.entry.sealed if openings.get(path) is None):
+        if missing := sorted(path for path, opening in openings.items() if opening is None):
             erased_by = _verify_erasure(erasure, proven, trust, require_quorum=require_quorum)
             return _erased(report, missing, erased_by)
     except TamperedError as error:
         return Report(outcome=Outcome.INVALID, target=target, summary=str(error), place=error.place)
     except Unavailable as error:
         return Report(outcome=Outcome.NOT_CHECKED, target=target, summary=str(error))
-    opened = f"{len(proven.entry.sealed)} sealed values are those that were logged"
-    return replace(report, proven=(*report.proven, opened), not_proven=_without_sealed(report))
+    return _opened(report, proven.entry, openings)
 
 
 def _verify(data: bytes, trust: Policy, entry: bytes | None, *, target: str, require_quorum: bool) -> _Proven:
@@ -139,7 +139,7 @@ def _describe(proven: _Proven, level: Level, target: str) -> Report:
     unproven.append("that this checkpoint and others you have seen are of one history: verify the log for that")
     unproven.append("that the key was not retired before it signed: only the log tells")
     if entry.sealed:
-        unproven.append(f"the {len(entry.sealed)} sealed values: only their commitments are logged (--sealed FILE)")
+        unproven.append(_sealed_still(entry.sealed))
     return Report(
         outcome=Outcome.VALID,
         target=target,
@@ -159,8 +159,20 @@ def _describe(proven: _Proven, level: Level, target: str) -> Report:
     )
 
 
-def _without_sealed(report: Report) -> tuple[str, ...]:
-    return tuple(line for line in report.not_proven if "sealed values" not in line)
+def _sealed_still(paths: Collection[str]) -> str:
+    return f"the sealed values ({', '.join(sorted(paths))}): only their commitments are logged (--sealed FILE)"
+
+
+def _opened(report: Report, entry: Entry, openings: Mapping[str, Opening | None]) -> Report:
+    """Return the report with the values that were checked, and those that nobody gave."""
+    proven = (f"these sealed values are those that were logged: {', '.join(sorted(openings))}",) if openings else ()
+    closed = entry.sealed.keys() - openings.keys()
+    unproven = [line for line in report.not_proven if line != _sealed_still(entry.sealed)]
+    return replace(
+        report,
+        proven=(*report.proven, *proven),
+        not_proven=(*unproven, _sealed_still(closed)) if closed else tuple(unproven),
+    )
 
 
 def _verify_openings(entry: Entry, openings: Mapping[str, Opening | None], target: str) -> None:
