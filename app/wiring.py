@@ -278,17 +278,22 @@ class Installation:
 
 
 def initialise(settings: Settings) -> list[str]:
-    """Create the state folder and its secrets; return what was created. Safe to repeat."""
+    """Create the state folder and its secrets; return what was created. Safe to repeat.
+
+    The secrets are last: where they are, the journal was, and one that is missing was lost. An empty one in its place
+    would let a restored backup bring erased people back (`assay subject rebuild-journal`).
+    """
     created = []
     folder = settings.state_dir / "secrets"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    FileAnchor.create(settings.state_dir / "anchors")
+    if not (folder / TOKEN_SECRET).exists():
+        FileErasureJournal.create(settings.state_dir / JOURNAL_FILE)
     for name in (TOKEN_SECRET, PAYMENT_SECRET):
         path = folder / name
         if not path.exists():
             create_pepper(path, os.urandom(SECRET_BYTES))
             created.append(str(path))
-    FileAnchor.create(settings.state_dir / "anchors")
-    FileErasureJournal.create(settings.state_dir / JOURNAL_FILE)
     return created
 
 

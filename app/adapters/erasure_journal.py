@@ -56,14 +56,30 @@ class FileErasureJournal:
         """Make the file (0600), durably, if it does not exist, and return the journal in it."""
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE))
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            _flush_folder(path)
         except OSError as error:
             raise _unavailable(path, "made", error) from error
         return cls(path)
+
+    @classmethod
+    @contextmanager
+    def rebuilding(cls, path: Path) -> Iterator[FileErasureJournal]:
+        """Lend the journal to somebody who adds what it lacks; a missing one gets its name only once it is whole.
+
+        A crash in between leaves a draft beside it, which the next call begins anew.
+        """
+        if path.exists():
+            yield cls(path)
+            return
+        draft = path.with_name(path.name + ".rebuilding")
+        draft.unlink(missing_ok=True)
+        yield cls.create(draft)
+        try:
+            os.link(draft, path)  # and not a rename: what somebody else made meanwhile stays
+            draft.unlink()
+            _flush_folder(path)
+        except OSError as error:
+            raise _unavailable(path, "made", error) from error
 
     def append(self, erasure: Erasure) -> None:
         """Add one line and flush it to the disk. When it raises, the line may or may not be there."""
@@ -148,6 +164,14 @@ def _end_of_last_line(file: int) -> int:
 def _write_at(file: int, offset: int, data: bytes) -> None:
     if os.pwrite(file, data, offset) != len(data):
         raise OSError(ENOSPC, "only a part could be written")
+
+
+def _flush_folder(path: Path) -> None:
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _unavailable(path: Path, what: str, error: OSError) -> JournalUnavailableError:

@@ -1,4 +1,4 @@
-"""`assay subject`: a person's data, handed out on record or erased."""
+"""`assay subject`: a person's data, handed out on record or erased, and the journal of erasures."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from typing import Annotated
 
 import typer
 
+from app.adapters.erasure_journal import FileErasureJournal
 from app.cli.opening import open_installation
 from app.cli.output import PLAIN, AsJson, OfTenant, Quiet, Yes, describe, print_json, print_line, tell
 from app.errors import Refused
+from app.ledger.anchored import open_own_checkpoint
 from app.ledger.canonical import canonical
 from app.ledger.entry import format_entry_id, parse_entry_id
+from app.ledger.ports import Tenant
 from app.ledger.verify.receipt import format_openings
 from app.subjects.erase import AlreadyErased, Erased
 from app.subjects.personal import ErasedByPolicy, SubjectErasedError
+from app.subjects.rebuild import rebuild_journal as rebuild
 from app.subjects.release import release
-from app.wiring import new_entry_id
+from app.tlog.checkpoint import Checkpoint
+from app.wiring import JOURNAL_FILE, Installation, new_entry_id
 
 ACTOR = "operator:cli"
 
@@ -103,6 +108,45 @@ def open_facts(
         return
     for name, opening in outcome.openings.items():
         print_line(f"{name}: {opening.value if isinstance(opening.value, str) else canonical(opening.value).decode()}")
+
+
+@app.command(
+    help=describe(
+        "Rebuild a lost erasure journal from the logs: who was erased, when and why.",
+        "assay subject rebuild-journal",
+        more="Stop the service first. The entries must give the root that was signed, or nothing is written: after "
+        "restoring an older database run `assay ledger recover` before this. A journal that is damaged is to be moved "
+        "away first. The next start erases again whom an older backup brought back.",
+    )
+)
+def rebuild_journal(as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Rebuild a lost erasure journal."""
+    with open_installation() as installation:
+        store, tenants = installation.subject_store(), installation.store.list_tenants()
+        with FileErasureJournal.rebuilding(installation.settings.state_dir / JOURNAL_FILE) as journal:
+            rebuilt = {
+                tenant.id: rebuild(
+                    tenant.id,
+                    find_signed(installation, tenant),
+                    reader=installation.store,
+                    store=store,
+                    journal=journal,
+                )
+                for tenant in tenants
+            }
+    if as_json:
+        print_json({tenant: {"known": each.known, "added": each.added} for tenant, each in rebuilt.items()})
+        return
+    for tenant, each in rebuilt.items():
+        tell(f"{tenant}: {each.known} erasures are known, {each.added} of them were not in the journal", quiet=quiet)
+
+
+def find_signed(installation: Installation, tenant: Tenant) -> Checkpoint | None:
+    """Return the newest checkpoint that a key of ours signed, by the anchor or the database; None before the first."""
+    notes = (installation.anchor().find(tenant.origin), installation.store.find_checkpoint(tenant.id))
+    known = installation.keyring.known(tenant)
+    signed = [open_own_checkpoint(tenant.origin, note, known) for note in notes if note is not None]
+    return max(signed, key=lambda checkpoint: checkpoint.size, default=None)
 
 
 def _to_json(subject_id: str, outcome: Erased | AlreadyErased) -> dict[str, object]:

@@ -77,6 +77,10 @@ class SubjectStore(Protocol):
         """Return the sealed fields of an entry, by path (at most one per personal field of its action)."""
         ...
 
+    def list_erased(self, tenant: str, after: str, limit: int) -> Sequence[Subject]:
+        """Return up to `limit` subjects that are marked erased, by id, from the one after the id `after`."""
+        ...
+
     def list_undone(self, erasures: Sequence[Erasure]) -> list[Erasure]:
         """Return those (of at most `JOURNAL_BATCH`) whose subject is absent, not marked erased, or has a key or fields.
 

@@ -139,6 +139,20 @@ class SubjectStoreContract:
         asked += [erasure("other", "sub_gone"), erasure("nobody", "sub_gone")]
         assert store.list_undone(asked) == asked[1:]
 
+    def test_marked_subjects_are_listed_by_id_in_pages_also_when_their_keys_are_back(self, store) -> None:
+        for subject in ("sub_a", "sub_b", "sub_c", "sub_live"):
+            add(store, subject=subject)
+        add(store, "other", subject="sub_theirs")
+        with store.transaction() as tx:
+            for at_ms, subject in enumerate(("sub_a", "sub_b", "sub_c"), start=5):
+                tx.destroy("acme", subject, at_ms=at_ms)
+            tx.add_sealed([box(subject="sub_b")])
+            tx.destroy("other", "sub_theirs", at_ms=9)
+        marked = [(each.id, each.erased_at_ms) for each in store.list_erased("acme", "", 9)]
+        assert marked == [("sub_a", 5), ("sub_b", 6), ("sub_c", 7)]
+        assert [each.id for each in store.list_erased("acme", "sub_a", 1)] == ["sub_b"]
+        assert store.list_erased("acme", "sub_c", 9) == []
+
     def test_what_was_sealed_opens_and_only_in_its_tenant(self, store, list_entries) -> None:
         register(store)
         (entry,) = list_entries("acme")

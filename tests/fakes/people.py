@@ -115,6 +115,11 @@ class MemorySubjectStore:
         own = [sealed for key, sealed in self.tables.sealed.items() if key[:2] == (tenant, entry_id)]
         return sorted(own, key=lambda sealed: sealed.path)
 
+    def list_erased(self, tenant: str, after: str, limit: int) -> list[Subject]:
+        own = [subject for subject in self.tables.subjects.values() if subject.tenant == tenant and subject.id > after]
+        marked = [replace(subject, key=None) for subject in own if subject.erased_at_ms is not None]
+        return sorted(marked, key=lambda subject: subject.id)[:limit]
+
     def list_undone(self, erasures: Sequence[Erasure]) -> list[Erasure]:
         return [erasure for erasure in erasures if not self._stands(erasure)]
 

@@ -52,6 +52,12 @@ _LIST: Final = (
     .where(t.sealed_field.c.tenant == _TENANT, t.sealed_field.c.entry_id == bindparam("entry_id", type_=t.EntryId()))
     .order_by(t.sealed_field.c.path)
 )
+_ERASED: Final = (
+    select(t.subject.c.id, t.subject.c.erased_at_ms)
+    .where(t.subject.c.tenant == _TENANT, t.subject.c.id > bindparam("after"), t.subject.c.erased_at_ms.is_not(None))
+    .order_by(t.subject.c.id)
+    .limit(bindparam("limit"))
+)
 _STANDING: Final = select(t.subject.c.id).where(
     t.subject.c.tenant == _TENANT,
     t.subject.c.id.in_(bindparam("subjects", expanding=True)),
@@ -151,6 +157,12 @@ class SqlSubjectStore:
                 SealedField(tenant=row.tenant, subject=row.subject, entry_id=row.entry_id, path=row.path, box=row.box)
                 for row in found
             ]
+
+    def list_erased(self, tenant: str, after: str, limit: int) -> list[Subject]:
+        """Return the marked subjects, with no look at whether something brought their keys back."""
+        with reading(self._engine) as connection:
+            found = connection.execute(_ERASED, {"of_tenant": tenant, "after": after, "limit": limit})
+            return [_to_subject(tenant, row.id, row.erased_at_ms, None) for row in found]
 
     def list_undone(self, erasures: Sequence[Erasure]) -> list[Erasure]:
         """Ask tenant by tenant for those that stand; the rest is undone."""

@@ -148,3 +148,44 @@ def test_another_format_with_a_right_digest_is_refused() -> None:
 def test_an_erasure_too_long_for_a_line_is_a_mistake_of_ours() -> None:
     with pytest.raises(ValueError, match="fewer"):
         format_line(Erasure(tenant="t" * 1000, subject="sub_1", at_ms=1, reason="r"))
+
+
+def test_a_missing_journal_that_is_rebuilt_gets_its_name_once_it_is_whole(path) -> None:
+    with FileErasureJournal.rebuilding(path) as rebuilt:
+        rebuilt.append(ADA)
+        assert not path.exists()
+    assert list(FileErasureJournal(path).read()) == [ADA]
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_rebuilding_that_failed_leaves_no_journal_and_the_next_begins_anew(path) -> None:
+    def fail_halfway() -> None:
+        with FileErasureJournal.rebuilding(path) as rebuilt:
+            rebuilt.append(ADA)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway()
+    assert not path.exists()
+    with FileErasureJournal.rebuilding(path) as rebuilt:
+        rebuilt.append(BOB)
+    assert list(FileErasureJournal(path).read()) == [BOB]
+
+
+def test_rebuilding_adds_to_a_journal_that_is_there(journal, path) -> None:
+    journal.append(ADA)
+    with FileErasureJournal.rebuilding(path) as rebuilt:
+        rebuilt.append(BOB)
+    assert list(journal.read()) == [ADA, BOB]
+
+
+def test_a_journal_that_somebody_else_made_meanwhile_is_not_replaced(path) -> None:
+    def rebuild() -> None:
+        with FileErasureJournal.rebuilding(path) as rebuilt:
+            FileErasureJournal.create(path).append(BOB)
+            rebuilt.append(ADA)
+
+    with pytest.raises(JournalUnavailableError):
+        rebuild()
+    assert list(FileErasureJournal(path).read()) == [BOB]
