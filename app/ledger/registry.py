@@ -202,7 +202,7 @@ DECISION_ACTIONS = (
                         "type": "object",
                         "maxProperties": 16,
                         "propertyNames": {"pattern": "^[a-z][a-z0-9_]{0,63}$"},
-                        "additionalProperties": {"type": ["string", "integer"], "maxLength": 64},
+                        "additionalProperties": {"type": ["string", "integer"], "maxLength": 200},
                     },
                 }
             ),

@@ -217,6 +217,7 @@ class Checkout:
             country=request.country,
             payer_name=request.payer["name"],
             payer_country=request.payer_country,
+            payment_id=intent.id,
         )
         salt, now = self._random_bytes(SALT_BYTES), self._clock.now()
         decision = decide(

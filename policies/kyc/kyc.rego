@@ -10,6 +10,8 @@ package kyc
 # entrypoint: true
 # custom:
 #   control: KYC-COUNTRY-1
+#   statute: FATF Recommendation 19
+#   effective_from: "2024-12-30"
 decide := {"verdict": "allow", "reasons": [], "output": {}} if {
 	standing == "allowed"
 } else := {"verdict": "deny", "reasons": [reason], "output": {}} if {
@@ -37,4 +39,8 @@ decide := {"verdict": "allow", "reasons": [], "output": {}} if {
 	}
 }
 
+# METADATA
+# title: What the country table says of the payer's country
+# custom:
+#   control: KYC-COUNTRY-1
 standing := data.data.kyc.countries[input.payer.country]

@@ -53,3 +53,37 @@ test_reasons_are_sorted_whichever_part_gave_them if {
 		with data.sanctions.decide as {"verdict": "review", "reasons": [{"code": "a", "message": "m"}], "output": {}}
 	codes(answer) == ["a", "z"]
 }
+
+plain := question(["ada", "lovelace"], "DE", "DE")
+
+hit := {
+	"list": "ofac-sdn",
+	"score": 9900,
+	"entity_type": "person",
+	"alias": "primary",
+	"birth": "match",
+	"country": "unknown",
+	"cleared": "never",
+}
+
+test_hits_that_were_sent_count if {
+	asked := object.union(plain, {"screening": {"entity_type": "person", "hits": [hit]}})
+	answer := payments.decide with input as asked
+	answer.verdict == "deny"
+	codes(answer) == ["sanctions_hit"]
+}
+
+test_signals_that_were_sent_count if {
+	signals := {"amount_ratio": 501}
+	asked := object.union(plain, {"fraud": {"amount_minor": 1499, "currency": "EUR", "signals": signals}})
+	answer := payments.decide with input as asked
+	answer.verdict == "review"
+	codes(answer) == ["fraud_not_evaluated_noted", "fraud_signal"]
+	answer.output.psp == "stripe"
+}
+
+test_an_addition_that_cannot_be_read_leaves_no_answer if {
+	not payments.decide with input as object.union(plain, {"screening": false})
+	not payments.decide with input as object.union(plain, {"screening": {}})
+	not payments.decide with input as object.union(plain, {"fraud": null})
+}

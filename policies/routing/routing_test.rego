@@ -8,21 +8,25 @@ payment(amount_minor, currency, country) := {"payment": {
 	"country": country,
 }}
 
+# METADATA
+# description: The shipped PSPs, of which one alone is wired.
+only(psp) := {name: {"wired": name == psp, "methods": ["card"]} | some name, _ in data.data.routing.psps}
+
 test_europe_goes_to_stripe if {
 	answer := routing.decide with input as payment(1499, "EUR", "DE")
 	answer.verdict == "allow"
 	answer.output == {"psp": "stripe", "would_have_chosen": "stripe", "route": "eu", "region": "EU"}
 }
 
-test_north_america_prefers_stripe if {
+test_north_america_prefers_braintree_and_uses_what_is_wired if {
 	answer := routing.decide with input as payment(1499, "USD", "US")
-	answer.output == {"psp": "stripe", "would_have_chosen": "stripe", "route": "na", "region": "NA"}
+	answer.output == {"psp": "stripe", "would_have_chosen": "braintree", "route": "na", "region": "NA"}
 }
 
-test_north_america_has_braintree_to_fall_back_on if {
-	answer := routing.decide with input as payment(1499, "USD", "US")
-		with data.data.routing.psps as {"stripe": {"wired": false}, "braintree": {"wired": true}}
-	answer.output.psp == "braintree"
+test_europe_has_adyen_to_fall_back_on if {
+	answer := routing.decide with input as payment(1499, "EUR", "DE")
+		with data.data.routing.psps as only("adyen")
+	answer.output.psp == "adyen"
 	answer.output.would_have_chosen == "stripe"
 }
 
@@ -38,7 +42,7 @@ test_over_the_threshold_names_braintree_and_uses_what_is_wired if {
 
 test_over_the_threshold_uses_braintree_once_it_is_wired if {
 	answer := routing.decide with input as payment(1000001, "USD", "US")
-		with data.data.routing.psps as {"stripe": {"wired": true}, "braintree": {"wired": true}}
+		with data.data.routing.psps.braintree as {"wired": true, "methods": ["card"]}
 	answer.output.psp == "braintree"
 }
 
@@ -58,7 +62,7 @@ test_a_region_without_a_route_is_denied if {
 
 test_a_route_without_a_wired_psp_is_denied if {
 	answer := routing.decide with input as payment(1499, "EUR", "DE")
-		with data.data.routing.psps as {"stripe": {"wired": false}, "braintree": {"wired": true}}
+		with data.data.routing.psps as only("braintree")
 	answer.reasons[0].code == "no_route"
 }
 
@@ -86,6 +90,89 @@ test_the_first_fitting_route_wins if {
 	answer.output.route == "first"
 }
 
+test_a_psp_that_is_down_is_passed_over if {
+	answer := routing.decide with input as object.union(payment(1499, "EUR", "DE"), {"connectors": {"stripe": "down"}})
+		with data.data.routing.psps.adyen as {"wired": true, "methods": ["card"]}
+	answer.output.psp == "adyen"
+}
+
+test_a_route_whose_psps_are_all_down_is_denied if {
+	answer := routing.decide with input as object.union(payment(1499, "EUR", "DE"), {"connectors": {"stripe": "down"}})
+	answer.verdict == "deny"
+	answer.reasons[0].code == "psp_unavailable"
+}
+
+test_a_psp_that_is_slow_is_still_used if {
+	answer := routing.decide with input as object.union(payment(1499, "EUR", "DE"), {"connectors": {"stripe": "degraded"}})
+	answer.output.psp == "stripe"
+}
+
+with_method(method) := {"payment": object.union(payment(1499, "EUR", "DE").payment, {"method": method})}
+
+test_a_method_that_no_psp_takes_is_denied if {
+	answer := routing.decide with input as with_method("ideal")
+	answer.reasons[0].code == "psp_unavailable"
+}
+
+test_a_method_is_a_card_if_nothing_is_said if {
+	said := routing.decide with input as with_method("card")
+	unsaid := routing.decide with input as payment(1499, "EUR", "DE")
+	said == unsaid
+}
+
+rest := {"id": "rest", "regions": ["EU"], "large": [false], "psps": ["stripe"]}
+
+test_a_route_of_a_method_takes_that_method_alone if {
+	routes := [object.union(rest, {"id": "wallets", "methods": ["wallet"]}), rest]
+	card := routing.decide with input as with_method("card") with data.data.routing.routes as routes
+	card.output.route == "rest"
+	wallet := routing.decide with input as with_method("wallet")
+		with data.data.routing.routes as routes
+		with data.data.routing.psps.stripe.methods as ["card", "wallet"]
+	wallet.output.route == "wallets"
+}
+
+test_a_route_of_a_currency_takes_that_currency_alone if {
+	routes := [object.union(rest, {"id": "pounds", "currencies": ["GBP"]}), rest]
+	pounds := routing.decide with input as payment(1499, "GBP", "DE") with data.data.routing.routes as routes
+	pounds.output.route == "pounds"
+	euros := routing.decide with input as payment(1499, "EUR", "DE") with data.data.routing.routes as routes
+	euros.output.route == "rest"
+}
+
+in_bucket(bucket) := answer.output.route if {
+	routes := [object.union(rest, {"id": "share", "share": {"from": 0, "to": 2500}}), rest]
+	asked := {"payment": object.union(payment(1499, "EUR", "DE").payment, {"bucket": bucket})}
+	answer := routing.decide with input as asked with data.data.routing.routes as routes
+}
+
+test_a_share_takes_its_buckets_and_no_other if {
+	in_bucket(0) == "share"
+	in_bucket(2499) == "share"
+	in_bucket(2500) == "rest"
+	in_bucket(9999) == "rest"
+}
+
+test_a_payment_without_a_bucket_is_in_no_share if in_bucket(null) == "rest"
+
+by_cost(amount_minor) := answer.output if {
+	routes := [object.union(rest, {"by": "cost", "psps": ["stripe", "adyen", "braintree"]})]
+	answer := routing.decide with input as payment(amount_minor, "EUR", "DE")
+		with data.data.routing.routes as routes
+		with data.data.routing.psps as {
+			"stripe": {"wired": true, "methods": ["card"], "fees": {"EUR": {"fixed_minor": 25, "basis_points": 140}}},
+			"adyen": {"wired": true, "methods": ["card"], "fees": {"EUR": {"fixed_minor": 10, "basis_points": 200}}},
+			"braintree": {"wired": true, "methods": ["card"], "fees": {"USD": {"fixed_minor": 0, "basis_points": 0}}},
+		}
+}
+
+test_the_cheaper_psp_depends_on_the_amount if {
+	by_cost(1000).psp == "adyen"
+	by_cost(10000).psp == "stripe"
+}
+
+test_of_two_that_cost_the_same_the_first_in_the_table_is_taken if by_cost(2500).psp == "stripe"
+
 test_every_psp_of_the_shipped_table_says_whether_it_is_wired if {
 	every route in data.data.routing.routes {
 		every psp in route.psps {
@@ -95,7 +182,6 @@ test_every_psp_of_the_shipped_table_says_whether_it_is_wired if {
 }
 
 test_no_country_of_the_shipped_table_is_in_two_regions if {
-	all := [country | some countries in data.data.routing.regions; some country in countries]
-	distinct := {country | some country in all}
-	count(all) == count(distinct)
+	each := [country | some countries in data.data.routing.regions; some country in countries]
+	count(each) == count({country | some country in each})
 }

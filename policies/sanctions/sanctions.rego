@@ -12,6 +12,7 @@ package sanctions
 # entrypoint: true
 # custom:
 #   control: SAN-NAME-1
+#   effective_from: "2024-12-30"
 decide := deny("sanctions_name_match", "The payer's name equals a name on the sanctions list.") if {
 	readable
 	same
@@ -20,10 +21,23 @@ decide := deny("sanctions_name_match", "The payer's name equals a name on the sa
 	near
 } else := {"verdict": "allow", "reasons": [], "output": {}} if {
 	readable
-} else := review("sanctions_name_unreadable", "The payer's name cannot be compared with the list: it has no words, too many, or another script.") if {
+} else := review("sanctions_name_unreadable", unreadable) if {
 	is_array(input.payer.name_tokens)
 }
 
+# METADATA
+# title: Why a name is not compared
+# custom:
+#   control: SAN-NAME-2
+unreadable := concat(" ", [
+	"The payer's name cannot be compared with the list:",
+	"it has no words, too many, or another script.",
+])
+
+# METADATA
+# title: The words of the payer's name
+# custom:
+#   control: SAN-NAME-1
 name := {token | some token in input.payer.name_tokens}
 
 # METADATA
@@ -38,13 +52,26 @@ readable if {
 	}
 }
 
+# METADATA
+# title: The words of each listed name
+# custom:
+#   control: SAN-NAME-1
 listed contains tokens if {
 	some entry in data.data.sanctions.entries
 	tokens := {token | some token in entry.tokens}
 }
 
+# METADATA
+# title: The same words as a listed name
+# custom:
+#   control: SAN-NAME-1
 same if name in listed
 
+# METADATA
+# title: More words than a listed name, or some of its words
+# scope: document
+# custom:
+#   control: SAN-NAME-1
 near if {
 	some tokens in listed
 	count(tokens - name) == 0
@@ -55,12 +82,20 @@ near if {
 	count(name - tokens) == 0
 }
 
+# METADATA
+# title: A denial
+# custom:
+#   control: SAN-NAME-1
 deny(code, message) := {
 	"verdict": "deny",
 	"reasons": [{"code": code, "message": message, "control": "SAN-NAME-1"}],
 	"output": {},
 }
 
+# METADATA
+# title: A review
+# custom:
+#   control: SAN-NAME-1
 review(code, message) := {
 	"verdict": "review",
 	"reasons": [{"code": code, "message": message, "control": "SAN-NAME-1"}],

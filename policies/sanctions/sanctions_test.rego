@@ -59,7 +59,8 @@ test_no_name_is_no_answer if {
 }
 
 test_a_reason_does_not_say_which_listed_name_was_met if {
-	answer := sanctions.decide with input as {"payer": {"name_tokens": ["bortolan", "szefirides"]}} with data.data.sanctions.entries as entries
+	answer := sanctions.decide with input as {"payer": {"name_tokens": ["bortolan", "szefirides"]}}
+		with data.data.sanctions.entries as entries
 	not contains(lower(json.marshal(answer)), "bortolan")
 	not contains(json.marshal(answer), "t-1")
 }

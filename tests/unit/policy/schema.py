@@ -39,7 +39,7 @@ DECISION_RECORDED = _object(
                     "type": "object",
                     "maxProperties": 16,
                     "propertyNames": {"pattern": "^[a-z][a-z0-9_]{0,63}$"},
-                    "additionalProperties": {"type": ["string", "integer"], "maxLength": 64},
+                    "additionalProperties": {"type": ["string", "integer"], "maxLength": 200},
                 },
             }
         ),

@@ -139,7 +139,7 @@ def test_an_interruption_passes_through(interruption):
         {"verdict": "allow", "reasons": [], "output": {"psp": {"a": 1}}},
         {"verdict": "allow", "reasons": [], "output": {"psp": 0.5}},
         {"verdict": "allow", "reasons": [], "output": {"psp": 2**60}},
-        {"verdict": "allow", "reasons": [], "output": {"psp": "x" * 65}},
+        {"verdict": "allow", "reasons": [], "output": {"psp": "x" * 201}},
         {"verdict": "allow", "reasons": [], "output": {"Not Code": "x"}},
         {"verdict": "allow", "reasons": [], "output": {f"f{n}": 1 for n in range(17)}},
         {"verdict": "allow", "reasons": [{"code": "a", "message": "b"}] * 33, "output": {}},
@@ -232,7 +232,16 @@ def test_the_result_digest_is_that_of_the_recorded_result(engine):
 def test_the_record_names_bundle_data_and_engine_exactly(engine):
     data = decision_data(ask(engine, payment()))
     assert data["bundle"] == {"name": "assay", "digest": BUNDLE.digest}
-    assert [d["name"] for d in data["data"]] == ["kyc", "routing", "sanctions"]
+    assert [d["name"] for d in data["data"]] == [
+        "authz",
+        "fraud",
+        "kyc",
+        "kyc_law",
+        "retention_law",
+        "routing",
+        "sanctions",
+        "screening",
+    ]
     assert data["engine"] == {"name": "regorus", "version": "0.13.0"}
     assert data["mode"] == "enforce"
 
