@@ -17,12 +17,13 @@ from uuid import UUID
 import uuid_utils
 
 from app.adapters.anchor_file import FileAnchor
+from app.adapters.bundle_key import create_bundle_key
 from app.adapters.connectors.stripe import StripeConnector
 from app.adapters.erasure_journal import FileErasureJournal
 from app.adapters.keyfile import FileKeyRing, create_key_file
-from app.adapters.rego import PooledEngine, RegoEngine
 from app.adapters.sql.engine import open_engine
 from app.adapters.sql.payments import SqlPaymentStore
+from app.adapters.sql.policies import SqlBundleStore
 from app.adapters.sql.store import SqlStore
 from app.adapters.sql.subjects import SqlSubjectStore
 from app.adapters.sql.tokens import SqlTokenStore
@@ -45,7 +46,8 @@ from app.ledger.registry import open_registry
 from app.ledger.wait import PublicationWatch
 from app.payments.checkout import Checkout
 from app.payments.ports import Clock, Connector
-from app.policy.bundle import load_bundle
+from app.policy.bundle import Bundle
+from app.policy_wiring import EngineOfBundles, Policies
 from app.settings import Settings
 from app.subjects.erase import AlreadyErased, Erased, Replay, erase, replay_journal
 from app.tlog.checkpoint import parse_checkpoint
@@ -59,6 +61,7 @@ PUBLISH_LAG_LIMIT_S = 10
 """An entry that waits longer than this for its checkpoint makes us not ready, in seconds."""
 SECRET_BYTES = 32
 JOURNAL_FILE = "erasures.jsonl"
+BUNDLE_KEYS = "bundle_keys"
 FINGERPRINT_CONTEXT = b"assay/fingerprint/v1\0"
 """Keeps the fingerprints of requests apart from all else that the secret is used for."""
 TOKEN_SECRET = "tokens"  # noqa: S105 -- a file name
@@ -106,6 +109,9 @@ class Installation:
         self.registry = open_registry()
         self.keyring = FileKeyRing(settings.state_dir / "keys")
         self._cosigners: dict[str, Cosigners] = {}
+        folder, keys = settings.policies_dir or find_shipped("policies"), settings.state_dir / BUNDLE_KEYS
+        bundles = SqlBundleStore(self.store, self.engine)
+        self.policies = Policies(folder, keys, store=bundles, append=self.append_in, new_id=new_entry_id)
 
     def secret(self, name: str) -> Pepper:
         """Return a secret of this installation. Raises Unavailable if `assay init` was not run."""
@@ -182,12 +188,11 @@ class Installation:
 
     def checkout(self) -> Checkout:
         """Return what makes payments."""
-        bundle = load_bundle(self.settings.policies_dir or find_shipped("policies"), name="assay")
         return Checkout(
             store=self.payment_store(),
             append=self.append_in,
-            engine=PooledEngine(RegoEngine(bundle)),
-            bundle=bundle,
+            engine=EngineOfBundles(self.policies.library.read_loaded),
+            active_bundle=self.active_bundle,
             connectors=self.connectors(),
             secret=self.secret(PAYMENT_SECRET).secret,
             clock=CLOCK,
@@ -195,6 +200,14 @@ class Installation:
             random_bytes=os.urandom,
             monotonic_ns=time.perf_counter_ns,
         )
+
+    def read_bundle(self, tenant: str, digest: str) -> Bundle:
+        """Return a bundle that this tenant ever kept. Raises NotFound (`bundle_unknown`)."""
+        return self.policies.library.read(tenant, digest)
+
+    def active_bundle(self, tenant: str) -> Bundle:
+        """Return the bundle that decides for this tenant; a promotion elsewhere is seen within a second."""
+        return self.policies.library.active(tenant)
 
     def erase(self, tenant: str, subject: str, *, reason: str, actor: str) -> Erased | AlreadyErased:
         """Erase a person's data."""
@@ -289,6 +302,8 @@ def initialise(settings: Settings) -> list[str]:
     FileAnchor.create(settings.state_dir / "anchors")
     if not (folder / TOKEN_SECRET).exists():
         FileErasureJournal.create(settings.state_dir / JOURNAL_FILE)
+    if key := create_bundle_key(settings.state_dir / BUNDLE_KEYS):
+        created.append(str(key))
     for name in (TOKEN_SECRET, PAYMENT_SECRET):
         path = folder / name
         if not path.exists():
@@ -298,7 +313,7 @@ def initialise(settings: Settings) -> list[str]:
 
 
 def add_tenant(installation: Installation, tenant_id: str) -> tuple[Tenant, str]:
-    """Create a tenant with its log key; its first entry announces that key. Returns the verifier key.
+    """Create a tenant with its log key and its first policies; its first entry announces that key, which is returned.
 
     A crash between the steps leaves a key file or a tenant without its first entry; calling again completes it.
     """
@@ -313,6 +328,7 @@ def add_tenant(installation: Installation, tenant_id: str) -> tuple[Tenant, str]
             raise
     if not _has_entries(installation, tenant_id):
         installation.append(tenant_id, Draft(action="key.added", actor="operator:init", data={"vkey": vkey}))
+    installation.policies.adopt(tenant_id)
     return tenant, vkey
 
 
@@ -359,6 +375,7 @@ class Erase(Protocol):
 def build_services(installation: Installation) -> Services:
     """Return what the web application calls; starts the threads of this process."""
     store = installation.store
+    installation.policies.adopt_where_missing()
     prover = Prover(store)
     watch = PublicationWatch(store, prover)
     tokens = Authenticator(

@@ -22,6 +22,7 @@ AMOUNT = {"type": "integer", "minimum": 0, "maximum": 10**15}
 COUNT = {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER}
 PSP = {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,31}$"}
 VKEY = {"type": "string", "maxLength": 512}
+_SCOPES = {"type": "string", "pattern": "^[a-z:,]{1,512}$"}
 _TITLE = {"type": "string", "minLength": 1, "maxLength": 64}
 REASONS = {
     "type": "array",
@@ -88,7 +89,7 @@ LOG_ACTIONS = (
         {"lost_from": COUNT, "lost_to": COUNT, "reason": CODE},
         {"lost_root": SHA256},
     ),
-    _action("token.issued", "An API token was issued", {"token": TOKEN, "scopes": TOKEN, "expires_at_ms": COUNT}),
+    _action("token.issued", "An API token was issued", {"token": TOKEN, "scopes": _SCOPES, "expires_at_ms": COUNT}),
     _action("token.revoked", "An API token was revoked", {"token": TOKEN, "reason": CODE}),
 )
 
@@ -213,7 +214,58 @@ DECISION_ACTIONS = (
     ),
 )
 
+_ACTOR = {"type": "string", "pattern": "^[a-z]{1,16}:[A-Za-z0-9_.@-]{1,96}$"}
+_TESTS = {
+    "type": "object",
+    "properties": {"digest": SHA256, "files": COUNT, "passed": COUNT},
+    "required": ["digest", "files"],
+    "additionalProperties": False,
+}
+_REPORTS = {
+    "type": "object",
+    "properties": {
+        "coverage": _object({"digest": SHA256, "percent": {"type": "integer", "minimum": 0, "maximum": 100}}),
+        "parity": _object({"digest": SHA256, "cases": COUNT, "differences": COUNT}),
+        "impact": _object(
+            {"digest": SHA256, "base": SHA256, "decisions": COUNT, "changed": COUNT, "deny_to_allow": COUNT}
+        ),
+    },
+    "additionalProperties": False,
+}
+_WAIVED = {"type": "array", "uniqueItems": True, "items": {"enum": ["coverage", "parity", "impact"]}}
+
+POLICY_ACTIONS = (
+    _action(
+        "policy.bundle_added",
+        "A bundle of policies is kept, as a draft",
+        {"digest": SHA256, "name": _TITLE, "files": COUNT, "tests": _TESTS},
+        {"base": SHA256},
+    ),
+    _action(
+        "policy.data_changed",
+        "A bundle is another one with a table of data changed",
+        {"digest": SHA256, "base": SHA256, "table": CODE, "version": _TITLE, "data_digest": SHA256}
+        | {"rows": COUNT, "added": COUNT, "removed": COUNT},
+    ),
+    _action(
+        "policy.bundle_shadowed",
+        "A bundle is proposed: evaluated beside the active one, never acted on",
+        {"digest": SHA256, "author": _ACTOR, "reports": _REPORTS},
+        {"replaces": SHA256},
+    ),
+    _action(
+        "policy.bundle_activated",
+        "A second person put a bundle into force, on these tests and reports",
+        {"digest": SHA256, "name": _TITLE, "author": _ACTOR, "tests": _TESTS, "reports": _REPORTS}
+        | {"waived": _WAIVED, "accepted_deny_to_allow": COUNT},
+        {"replaces": SHA256, "proposer": _ACTOR},
+    ),
+    _action("policy.bundle_retired", "A bundle no longer decides", {"digest": SHA256, "reason": CODE}),
+)
+
 
 def open_registry() -> Registry:
     """Return the registry of all actions."""
-    return Registry((*LOG_ACTIONS, *RECORD_ACTIONS, *SUBJECT_ACTIONS, *PAYMENT_ACTIONS, *DECISION_ACTIONS))
+    return Registry(
+        (*LOG_ACTIONS, *RECORD_ACTIONS, *SUBJECT_ACTIONS, *PAYMENT_ACTIONS, *DECISION_ACTIONS, *POLICY_ACTIONS)
+    )

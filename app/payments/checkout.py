@@ -117,7 +117,7 @@ class Checkout:
         store: CheckoutStore,
         append: Append,
         engine: PolicyEngine,
-        bundle: Bundle,
+        active_bundle: Callable[[str], Bundle],
         connectors: Mapping[str, Connector],
         secret: bytes,
         clock: Clock,
@@ -125,11 +125,14 @@ class Checkout:
         random_bytes: RandomBytes,
         monotonic_ns: Callable[[], int],
     ) -> None:
-        """`secret` keys the idempotency keys that PSPs see; losing it is safe, the attempts keep theirs."""
+        """`active_bundle` returns the policies in force for a tenant.
+
+        `secret` keys the idempotency keys that PSPs see; losing it is safe, the attempts keep theirs.
+        """
         self._store = store
         self._append = append
         self._engine = engine
-        self._bundle = bundle
+        self._active_bundle = active_bundle
         self._connectors = connectors
         self._secret = secret
         self._clock = clock
@@ -223,7 +226,7 @@ class Checkout:
         decision = decide(
             self._engine,
             query,
-            bundle=self._bundle.ref,
+            bundle=self._active_bundle(request.tenant).ref,
             now=now,
             salt=salt,
             new_id=self._new_id,

@@ -1,12 +1,19 @@
-"""What deciding needs from the outside: an engine that evaluates Rego."""
+"""What policies need from the outside: an engine that evaluates Rego, a check of bundles, a store that keeps them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
+from uuid import UUID
 
 from app.errors import Broken
+from app.ledger.entry import Draft
+from app.ledger.ports import AppendResult, EntryWriter, StoredEntry
+from app.policy.bundle import Bundle
 from app.policy.decision import EngineRef
+from app.policy.kept import KeptBundle, State
 
 
 class EngineFailed(Broken):
@@ -40,4 +47,83 @@ class PolicyEngine(Protocol):
         Raises `EngineFailed`, and no other Exception, when the rule fails, is undefined, is not an object, exceeds a
         bound, or when the bundle at hand is not `bundle_digest`. An engine that failed answers the next call.
         """
+        ...
+
+
+Append = Callable[[EntryWriter, str, Draft, UUID], AppendResult]
+"""Check a tenant's draft against the registry and append it under this id, in the caller's transaction."""
+
+
+class BundleTransaction(EntryWriter, Protocol):
+    """One open transaction. Everything in it, entries included, becomes durable together or not at all."""
+
+    def add_bundle(self, kept: KeptBundle, archive: bytes) -> None:
+        """Keep a new bundle and its archive, which never changes again.
+
+        Raises Conflict if the tenant has this digest, or another bundle in a state that only one can have; NotFound if
+        there is no such tenant.
+        """
+        ...
+
+    def lock_bundle(self, tenant: str, digest: str) -> tuple[KeptBundle, Mapping[State, KeptBundle]]:
+        """Return the bundle and those in force, and keep others from locking any until this transaction ends.
+
+        Raises NotFound (`bundle_unknown`) if the tenant has no such bundle.
+        """
+        ...
+
+    def update_bundle(self, kept: KeptBundle) -> None:
+        """Store state, proposer, approver and reports; the caller holds the lock.
+
+        Raises Conflict for a second bundle in a state that only one can have, and for an approver who is the author or
+        the proposer, whatever the caller has checked.
+        """
+        ...
+
+
+class BundleStore(Protocol):
+    """Where bundles are kept. Every implementation passes tests/contract/bundle_store_contract.py."""
+
+    def transaction(self) -> AbstractContextManager[BundleTransaction]:
+        """Open a transaction: committed on a clean exit, rolled back on an exception. Unavailable if it can't."""
+        ...
+
+    def read_archive(self, tenant: str, digest: str) -> bytes:
+        """Return the archive as it was kept. Raises NotFound (`bundle_unknown`)."""
+        ...
+
+    def find_bundle(self, tenant: str, digest: str) -> KeptBundle | None:
+        """Return the tenant's bundle; None if absent."""
+        ...
+
+    def find_in_force(self, tenant: str) -> Mapping[State, KeptBundle]:
+        """Return the active and the shadow bundle, as far as there are any."""
+        ...
+
+    def list_bundles(self, tenant: str, *, before: UUID | None, limit: int) -> Sequence[KeptBundle]:
+        """Return bundles, the newest first; `before` is the `added_id` where the page before ended."""
+        ...
+
+    def list_history(self, tenant: str, *, before: int | None, limit: int) -> Sequence[StoredEntry]:
+        """Return the entries about policies, the newest first, published or not; `before` is the last `seq` seen."""
+        ...
+
+    def list_without_active(self) -> Sequence[str]:
+        """Return the tenants whose log is open and that have no active bundle."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """What a bundle's check found: why it must not be enforced, empty if it may; and how many tests ran."""
+
+    problems: tuple[str, ...]
+    tests: int
+
+
+class BundleCheck(Protocol):
+    """Compiles a bundle, holds it against the dialect and runs its tests."""
+
+    def __call__(self, bundle: Bundle, tests: Mapping[str, bytes]) -> CheckResult:
+        """Return what was found; never raises for what the policies do: a policy that hangs is a problem found."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -10,13 +11,15 @@ import sqlalchemy as sa
 
 from app.adapters.sql.engine import open_engine, writing
 from app.adapters.sql.migrate import upgrade
+from app.adapters.sql.policies import SqlBundleTx
 from app.adapters.sql.store import SqlStore
 from app.adapters.sql.tables import METADATA
 from app.errors import Broken, Unavailable
 from app.ledger.ports import Head, Integration, Tenant
+from tests.contract.bundle_store_contract import new_bundle
 from tests.contract.ledger_store_contract import append, hash_at, keyed, make_row, root_at, tile_at
 
-LOG_TABLES = ("entry", "entry_ref", "idempotency", "leaf", "tile", "checkpoint")
+LOG_TABLES = ("entry", "entry_ref", "idempotency", "leaf", "tile", "checkpoint", "policy_archive")
 DENIED = r"permission denied|must be owner"
 CHANGES = ["UPDATE $ SET tenant = tenant", "DELETE FROM $", "DELETE FROM $ WHERE tenant = 'a'"]
 TRUNCATIONS = ["TRUNCATE $", "TRUNCATE $ CASCADE"]
@@ -55,6 +58,8 @@ def fill(store):
     batch = {"seqs": [result.seq], "leaf_hashes": [hash_at(0)], "tiles": [tile_at(0, 0)]}
     store.integrate(Integration(tenant="a", old=old, new=new, **batch))
     store.expose("a", 1, b"note")
+    with store.transaction() as tx:
+        SqlBundleTx(tx).add_bundle(replace(new_bundle(), tenant="a"), b"archive")
 
 
 def dump(engine, table):
@@ -127,7 +132,15 @@ def test_the_service_role_may_not_even_try(service, table):
 
 
 @pytest.mark.parametrize(
-    "statement", ["DELETE FROM head", "DELETE FROM tenant", "TRUNCATE head", "UPDATE tenant SET origin = id"]
+    "statement",
+    [
+        "DELETE FROM head",
+        "DELETE FROM tenant",
+        "TRUNCATE head",
+        "UPDATE tenant SET origin = id",
+        "DELETE FROM policy_bundle",
+        "UPDATE policy_bundle SET author = 'token:other'",
+    ],
 )
 def test_the_service_role_may_move_heads_and_not_remove_them(service, statement):
     with pytest.raises(sa.exc.ProgrammingError, match=DENIED), service.begin() as tried:

@@ -1,7 +1,8 @@
 """The tables as the code sees them. The migrations make them; a test proves that the two agree.
 
-`entry`, `entry_ref`, `idempotency`, `leaf`, `tile` and `checkpoint` refuse UPDATE, DELETE and TRUNCATE. `head` is the
-one row per tenant that moves, by compare-and-swap. Bundles are no table: they are a view of the entries.
+`entry`, `entry_ref`, `idempotency`, `leaf`, `tile`, `checkpoint`, `policy_archive` refuse UPDATE, DELETE and TRUNCATE.
+`head` is the one row per tenant that moves, by compare-and-swap. A log's bundles of entries are no table: they are a
+view of the entries; bundles of policies are `policy_bundle` and `policy_archive`.
 `subject_key` and `sealed_field` are meant to be destroyed; on SQLite they keep their rowid (migration 0002 says why).
 """
 
@@ -103,6 +104,19 @@ Index(
     entry.c.seq,
     postgresql_where=text("action IN ('key.added', 'key.retired', 'log.frozen', 'log.recovered')"),
     sqlite_where=text("action IN ('key.added', 'key.retired', 'log.frozen', 'log.recovered')"),
+)
+# As above: what the history of policies reads.
+POLICY_EVENT = (
+    "action IN ('policy.bundle_added', 'policy.data_changed', 'policy.bundle_shadowed', 'policy.bundle_activated',"
+    " 'policy.bundle_retired', 'policy.replayed', 'policy.reverified')"
+)
+IS_POLICY_EVENT = text(f"entry.{POLICY_EVENT}")
+Index(
+    "entry_policy_events",
+    entry.c.tenant,
+    entry.c.seq,
+    postgresql_where=text(POLICY_EVENT),
+    sqlite_where=text(POLICY_EVENT),
 )
 
 entry_ref = Table(
@@ -284,3 +298,47 @@ payment_key = Table(
     Column("intent_id", Text, nullable=False),
     PrimaryKeyConstraint("tenant", "idem", name="payment_key_pkey"),
 )
+
+policy_archive = Table(
+    "policy_archive",
+    METADATA,
+    Column("tenant", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("archive", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("tenant", "digest", name="policy_archive_pkey"),
+)
+
+# Four eyes in the database too: no approver who is the author or the proposer, but for Assay's own first bundle.
+policy_bundle = Table(
+    "policy_bundle",
+    METADATA,
+    Column("tenant", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("proposer", Text, nullable=True),
+    Column("approver", Text, nullable=True),
+    Column("base", Text, nullable=True),
+    Column("reports", Text, nullable=False),
+    Column("added_id", EntryId, nullable=False),
+    Column("changed_at_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "digest", name="policy_bundle_pkey"),
+    UniqueConstraint("tenant", "added_id", name="policy_bundle_tenant_added_id_key"),
+    CheckConstraint("state IN ('draft', 'shadow', 'active', 'retired')", name="policy_bundle_state_check"),
+    CheckConstraint("state <> 'active' OR approver IS NOT NULL", name="policy_bundle_approved_check"),
+    CheckConstraint(
+        "approver IS NULL"
+        " OR (approver = 'operator:assay' AND author = 'operator:assay')"
+        " OR (approver NOT IN ('operator:assay', author, proposer) AND proposer IS NOT NULL)",
+        name="policy_bundle_four_eyes_check",
+    ),
+)
+for _state in ("active", "shadow"):
+    Index(
+        f"policy_bundle_one_{_state}",
+        policy_bundle.c.tenant,
+        unique=True,
+        postgresql_where=text(f"state = '{_state}'"),
+        sqlite_where=text(f"state = '{_state}'"),
+    )

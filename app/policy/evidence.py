@@ -1,0 +1,103 @@
+"""What an approver relies on: reports on a bundle, each by digest and a few counts, and what may be approved on them.
+
+The reports themselves are files of the author's or the CI's. The log gets their digests: whoever holds a report can
+prove that it is the one that was looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from app.errors import Conflict, Rejected
+
+REPORTS: Final = ("coverage", "parity", "impact")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """How much of the policies their tests reach, in whole percent."""
+
+    digest: str
+    percent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """How many cases gave other bytes on the other engine."""
+
+    digest: str
+    cases: int
+    differences: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Impact:
+    """What a replay of past decisions gave, against the bundle `base`."""
+
+    digest: str
+    base: str
+    decisions: int
+    changed: int
+    deny_to_allow: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reports:
+    """The reports that were attached."""
+
+    coverage: Coverage | None = None
+    parity: Parity | None = None
+    impact: Impact | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the reports that are there, as they stand in entries."""
+        return {name: asdict(getattr(self, name)) for name in REPORTS if getattr(self, name) is not None}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Reports:
+        """Return what `to_json` gave."""
+        kinds = {"coverage": Coverage, "parity": Parity, "impact": Impact}
+        return cls(**{name: kinds[name](**fields) for name, fields in value.items()})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """What the second person says: which bundle gives way, which reports are done without, which risk is taken.
+
+    `accepted_deny_to_allow` is the number of decisions that would turn from deny to allow, if there are any.
+    """
+
+    replaces: str | None
+    waived: Collection[str] = ()
+    accepted_deny_to_allow: int = 0
+
+
+def check_evidence(reports: Reports, approval: Approval) -> None:
+    """Refuse an approval that the reports do not carry.
+
+    Raises Rejected: `evidence_missing` for a report that is neither there nor waived, `evidence_parity` for engines
+    that differ, `sign_off_missing` for forbidden transitions that are not accepted by their number. Raises Conflict,
+    `evidence_stale`, for an impact measured against another bundle than the one that gives way.
+    """
+    missing = [name for name in REPORTS if getattr(reports, name) is None and name not in approval.waived]
+    if missing:
+        raise Rejected(
+            f"no report on {', '.join(missing)}: attach it when proposing, or waive it", code="evidence_missing"
+        )
+    if reports.parity is not None and reports.parity.differences:
+        raise Rejected("the engines differ on this bundle; it cannot be activated", code="evidence_parity")
+    impact = reports.impact
+    if impact is None:
+        return
+    if impact.base != approval.replaces:
+        raise Conflict(
+            "the impact was measured against another bundle than the active one; replay again", code="evidence_stale"
+        )
+    if impact.deny_to_allow != approval.accepted_deny_to_allow:
+        raise Rejected(
+            f"{impact.deny_to_allow} decisions would turn from deny to allow; accept exactly that number",
+            code="sign_off_missing",
+            pointer="/accept_deny_to_allow",
+        )

@@ -1,0 +1,108 @@
+"""The policies of one installation: where bundles are kept, what checks them, which of them decide."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from app.adapters.bundle_key import FileBundleSigner
+from app.adapters.rego import PooledEngine, RegoEngine
+from app.adapters.rego_tests import run_tests
+from app.adapters.sql.policies import SqlBundleStore
+from app.errors import Conflict, Malformed
+from app.policy.bundle import TEST_SUFFIX, Bundle, make_bundle, read_files
+from app.policy.decision import EngineRef
+from app.policy.kept import KeptBundle, State
+from app.policy.library import BundleLibrary
+from app.policy.life import BundleLife
+from app.policy.ports import Append, CheckResult
+
+BUNDLE_NAME: Final = "assay"
+"""Of every bundle that Assay makes, and the name under which OPA servers ask for it."""
+MAX_ENGINES: Final = 8
+
+
+class Policies:
+    """One per installation; opens its key at first use."""
+
+    def __init__(
+        self, folder: Path, key_folder: Path, *, store: SqlBundleStore, append: Append, new_id: Callable[[], UUID]
+    ) -> None:
+        """`folder` holds the policies that a new tenant begins with, `key_folder` the key that signs archives."""
+        self._folder = folder
+        self._key_folder = key_folder
+        self._append = append
+        self._new_id = new_id
+        self.store = store
+        self.library = BundleLibrary(
+            find_in_force=self.store.find_in_force, read=self._read, monotonic_s=time.monotonic
+        )
+
+    @cached_property
+    def signer(self) -> FileBundleSigner:
+        """The key that signs archives. Raises Unavailable if `assay init` was not run."""
+        return FileBundleSigner(self._key_folder)
+
+    @cached_property
+    def life(self) -> BundleLife:
+        """The steps of a bundle's life."""
+        return BundleLife(
+            store=self.store, signer=self.signer, check=check_bundle, append=self._append, new_id=self._new_id
+        )
+
+    def adopt(self, tenant: str) -> KeptBundle | None:
+        """Give a tenant without active policies those of the folder; None if it has some by now."""
+        if State.ACTIVE in self.store.find_in_force(tenant):
+            return None
+        bundle, tests = load_folder(self._folder)
+        with suppress(Conflict):
+            return self.life.adopt(tenant, bundle, tests)
+        return None
+
+    def adopt_where_missing(self) -> list[str]:
+        """Give every tenant without active policies those of the folder; return who got them."""
+        return [tenant for tenant in self.store.list_without_active() if self.adopt(tenant) is not None]
+
+    def _read(self, tenant: str, digest: str) -> Bundle:
+        return self.life.read(tenant, digest).bundle
+
+
+class EngineOfBundles:
+    """A `PolicyEngine` over every bundle that `read` knows: one embedded engine for each, made at first use."""
+
+    def __init__(self, read: Callable[[str], Bundle]) -> None:
+        """`read` returns the bundle of a digest."""
+        self._read = read
+        self._engines: dict[str, PooledEngine] = {}
+        self.ref: EngineRef = RegoEngine(make_bundle({"a/a.rego": b"package a\n"}, name="none")).ref
+
+    def evaluate(self, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str) -> Mapping[str, Any]:
+        """Return the object of the rule `entrypoint`; see the port."""
+        engine = self._engines.get(bundle_digest)
+        if engine is None:
+            if len(self._engines) >= MAX_ENGINES:
+                self._engines.clear()
+            engine = self._engines[bundle_digest] = PooledEngine(RegoEngine(self._read(bundle_digest)))
+        return engine.evaluate(entrypoint, document, bundle_digest=bundle_digest)
+
+
+def load_folder(folder: Path) -> tuple[Bundle, dict[str, bytes]]:
+    """Return the bundle of a folder and the tests beside it. Raises Malformed and TooLarge."""
+    files = read_files(folder, with_tests=True)
+    tests = {path: content for path, content in files.items() if path.endswith(TEST_SUFFIX)}
+    policies = {path: content for path, content in files.items() if path not in tests}
+    return make_bundle(policies, name=BUNDLE_NAME), tests
+
+
+def check_bundle(bundle: Bundle, tests: Mapping[str, bytes]) -> CheckResult:
+    """Compile the bundle and run its tests (app.policy.ports.BundleCheck)."""
+    try:
+        RegoEngine(bundle)
+    except Malformed as error:
+        return CheckResult(problems=(str(error),), tests=0)
+    return run_tests(bundle, tests)
