@@ -12,7 +12,7 @@ import pytest
 
 from tests.architecture.sources import ROOT
 
-NOT_CORE = {"adapters", "cli", "policy_wiring", "settings", "web", "wiring"}
+NOT_CORE = {"adapters", "cli", "settings", "web", "wiring"}
 HEAVY = ("flask", "sqlalchemy", "pydantic", "requests", "psycopg")
 LOAD_PACKAGE = """
 import importlib, pkgutil, sys

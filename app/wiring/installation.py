@@ -1,26 +1,23 @@
-"""The only place where adapters meet ports. Everything is built here, from one `Settings`."""
+"""One installation of Assay: the adapters that its settings ask for, behind the ports of the core."""
 
 from __future__ import annotations
 
-import hmac
 import logging
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 from uuid import UUID
 
 import uuid_utils
 
 from app.adapters.anchor_file import FileAnchor
-from app.adapters.bundle_key import create_bundle_key
 from app.adapters.connectors.stripe import StripeConnector
 from app.adapters.erasure_journal import FileErasureJournal
-from app.adapters.keyfile import FileKeyRing, create_key_file
+from app.adapters.keyfile import FileKeyRing
 from app.adapters.sql.engine import open_engine
 from app.adapters.sql.payments import SqlPaymentStore
 from app.adapters.sql.policies import SqlBundleStore
@@ -28,42 +25,33 @@ from app.adapters.sql.store import SqlStore
 from app.adapters.sql.subjects import SqlSubjectStore
 from app.adapters.sql.tokens import SqlTokenStore
 from app.adapters.witness_http import HttpWitness
-from app.credentials.authenticator import Authenticator
-from app.credentials.merchant_token import Principal
-from app.credentials.pepper import Pepper, create_pepper, read_pepper
-from app.errors import AssayError, Conflict, Malformed
-from app.ledger.action import Registry
+from app.credentials.pepper import Pepper, read_pepper
+from app.errors import AssayError, Malformed
 from app.ledger.anchored import verify_anchored
 from app.ledger.append import append
 from app.ledger.cosign import Cosigners, Mode, WitnessEvent
 from app.ledger.entry import Draft, parse_entry
-from app.ledger.group import GroupCommit
 from app.ledger.keys import KEY_ACTIONS, KeyEntry, KeyLife, read_history
-from app.ledger.ports import AppendResult, EntryWriter, LedgerStore, Tenant
-from app.ledger.prove import Prover
+from app.ledger.ports import AppendResult, EntryWriter, Tenant
 from app.ledger.publish import Sequencer
 from app.ledger.registry import open_registry
-from app.ledger.wait import PublicationWatch
 from app.payments.checkout import Checkout
 from app.payments.ports import Clock, Connector
 from app.policy.bundle import Bundle
-from app.policy_wiring import EngineOfBundles, Policies
 from app.settings import Settings
 from app.subjects.erase import AlreadyErased, Erased, Replay, erase, replay_journal
 from app.tlog.checkpoint import parse_checkpoint
 from app.tlog.note import parse_note
 from app.tlog.policy import parse_policy
 from app.tlog.tile import expand_tile
+from app.wiring.policies import EngineOfBundles, Policies
 
 log = logging.getLogger("assay.wiring")
 
 PUBLISH_LAG_LIMIT_S = 10
 """An entry that waits longer than this for its checkpoint makes us not ready, in seconds."""
-SECRET_BYTES = 32
 JOURNAL_FILE = "erasures.jsonl"
 BUNDLE_KEYS = "bundle_keys"
-FINGERPRINT_CONTEXT = b"assay/fingerprint/v1\0"
-"""Keeps the fingerprints of requests apart from all else that the secret is used for."""
 TOKEN_SECRET = "tokens"  # noqa: S105 -- a file name
 PAYMENT_SECRET = "payments"  # noqa: S105 -- a file name
 
@@ -83,7 +71,7 @@ CLOCK = Clock(now=lambda: datetime.now(UTC), monotonic_s=time.monotonic, sleep=t
 
 def find_shipped(folder: str) -> Path:
     """Return a folder that ships with Assay: from the checkout, or from the installed package."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     checkout = package.parent / folder
     return checkout if checkout.is_dir() else package / "shipped" / folder
 
@@ -290,114 +278,5 @@ class Installation:
         return entry_id
 
 
-def initialise(settings: Settings) -> list[str]:
-    """Create the state folder and its secrets; return what was created. Safe to repeat.
-
-    The secrets are last: where they are, the journal was, and one that is missing was lost. An empty one in its place
-    would let a restored backup bring erased people back (`assay subject rebuild-journal`).
-    """
-    created = []
-    folder = settings.state_dir / "secrets"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    FileAnchor.create(settings.state_dir / "anchors")
-    if not (folder / TOKEN_SECRET).exists():
-        FileErasureJournal.create(settings.state_dir / JOURNAL_FILE)
-    if key := create_bundle_key(settings.state_dir / BUNDLE_KEYS):
-        created.append(str(key))
-    for name in (TOKEN_SECRET, PAYMENT_SECRET):
-        path = folder / name
-        if not path.exists():
-            create_pepper(path, os.urandom(SECRET_BYTES))
-            created.append(str(path))
-    return created
-
-
-def add_tenant(installation: Installation, tenant_id: str) -> tuple[Tenant, str]:
-    """Create a tenant with its log key and its first policies; its first entry announces that key, which is returned.
-
-    A crash between the steps leaves a key file or a tenant without its first entry; calling again completes it.
-    """
-    origin = f"{installation.settings.origin_host}/{tenant_id}"
-    tenant = Tenant(id=tenant_id, origin=origin)
-    known = installation.keyring.known(tenant)
-    vkey = known[0] if known else create_key_file(installation.settings.state_dir / "keys", origin)
-    try:
-        installation.store.add_tenant(tenant)
-    except Conflict:
-        if installation.store.find_tenant(tenant_id) != tenant:
-            raise
-    if not _has_entries(installation, tenant_id):
-        installation.append(tenant_id, Draft(action="key.added", actor="operator:init", data={"vkey": vkey}))
-    installation.policies.adopt(tenant_id)
-    return tenant, vkey
-
-
-def _has_entries(installation: Installation, tenant_id: str) -> bool:
-    head = installation.store.read_head(tenant_id)
-    return head.size > 0 or bool(installation.store.list_pending(tenant_id, 0, 1).entries)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    """What the web application calls: one per process."""
-
-    settings: Settings
-    store: LedgerStore
-    registry: Registry
-    prover: Prover
-    watch: PublicationWatch
-    group: GroupCommit
-    authenticate: Callable[[str], Principal]
-    checkout: Checkout
-    payment_store: SqlPaymentStore
-    erase: Erase
-    log_keys: Callable[[str], Sequence[KeyLife]]
-    errors_page: str
-    log_states: Callable[[], Sequence[LogState]]
-    readiness: Callable[[], Mapping[str, str | None]]
-    fingerprint: Callable[[bytes], bytes]
-    now_ms: Callable[[], int]
-    new_entry_id: Callable[[], UUID]
-
-
 def _report_witness(event: WitnessEvent) -> None:
     log.warning("witness %s: %s: %s", event.witness, event.code, event.detail)
-
-
-class Erase(Protocol):
-    """Erases a person's data, as app.subjects.erase.erase does."""
-
-    def __call__(self, tenant: str, subject: str, *, reason: str, actor: str) -> Erased | AlreadyErased:
-        """Return what was done."""
-        ...
-
-
-def build_services(installation: Installation) -> Services:
-    """Return what the web application calls; starts the threads of this process."""
-    store = installation.store
-    installation.policies.adopt_where_missing()
-    prover = Prover(store)
-    watch = PublicationWatch(store, prover)
-    tokens = Authenticator(
-        store=installation.token_store(), pepper=installation.secret(TOKEN_SECRET), monotonic_s=time.monotonic
-    )
-    secret = installation.secret(PAYMENT_SECRET).secret
-    return Services(
-        settings=installation.settings,
-        store=store,
-        registry=installation.registry,
-        prover=prover,
-        watch=watch,
-        group=GroupCommit(store, watch),
-        checkout=installation.checkout(),
-        payment_store=installation.payment_store(),
-        erase=installation.erase,
-        authenticate=lambda presented: tokens.authenticate(presented, now_ms=now_ms()),
-        log_keys=installation.log_keys,
-        errors_page=(find_shipped("docs") / "errors.md").read_text(),
-        log_states=installation.log_states,
-        readiness=installation.check_readiness,
-        fingerprint=lambda request: hmac.digest(secret, FINGERPRINT_CONTEXT + request, "sha256"),
-        now_ms=now_ms,
-        new_entry_id=new_entry_id,
-    )
