@@ -111,7 +111,7 @@ class UrlSource:
         del copy
         return tile_path(TileId(level=level, index=number, width=width))
 
-    def verify_rest(self, size: int, *, deep: bool) -> None:
+    def verify_rest(self, start: int, size: int, *, deep: bool) -> None:
         """There is nothing else."""
 
     def list_unproven(self, *, deep: bool) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from app.errors import Malformed, TooLarge
 
 MAX_DECIMAL_DIGITS = 20  # of 2**64 - 1
 FIRST_PRINTABLE = " "
+_CONTROLS = bytes(code for code in range(ord(FIRST_PRINTABLE)) if code != ord("\n"))  # in UTF-8, as in ASCII
 
 
 def parse_base64(text: str) -> bytes:
@@ -45,14 +46,14 @@ def parse_text(data: bytes, max_bytes: int) -> str:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise Malformed("not UTF-8") from error
-    if any(character < FIRST_PRINTABLE and character != "\n" for character in text):
+    if len(data.translate(None, delete=_CONTROLS)) < len(data):
         raise Malformed("a control character")
     return text
 
 
 def require_line(text: str, max_bytes: int, what: str) -> None:
     """Raise unless `text` can be one line of a note: not empty, UTF-8, bounded, no control character."""
-    if not text or any(character < FIRST_PRINTABLE for character in text):
+    if not text or min(text) < FIRST_PRINTABLE:
         raise Malformed(f"{what} is empty or has a control character")
     if len(text.encode(errors="surrogatepass")) > max_bytes:
         raise TooLarge(f"{what} is longer than {max_bytes} bytes")

@@ -7,8 +7,7 @@ forced, because whoever tampers with a SQLite file may store text where bytes be
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import groupby
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from app.adapters.sql.audit_driver import Driver, connect, hide_password, parse_vkey
@@ -108,13 +107,12 @@ class DatabaseSource:
         tiles = self._read_tile_rows(0, start, min(stop, size // TILE_WIDTH))
         rows = self._driver.iter_leaves(self._tenant, start * TILE_WIDTH, min(stop * TILE_WIDTH, size))
         expected = iter(range(start, stop))
-        for number, group in groupby(rows, key=lambda row: row[0]):
+        for number, entries, hashes in rows:
             for missing in iter(lambda: next(expected), number):
-                yield self._bundle(missing, [], b"", tiles, size)
-            ((_, entries, hashes),) = group
+                yield self._bundle(missing, (), b"", tiles, size)
             yield self._bundle(number, entries, hashes, tiles, size)
         for missing in expected:
-            yield self._bundle(missing, [], b"", tiles, size)
+            yield self._bundle(missing, (), b"", tiles, size)
 
     def read_tiles(self, level: int, number: int, width: int) -> tuple[bytes, ...]:
         """Return the hashes or roots of the rows below, and the tile's own row if it is full."""
@@ -135,9 +133,9 @@ class DatabaseSource:
             return f"table tile, {path}"
         return f"table leaf, hashes of {path}" if level == 0 else f"table tile, roots of level {level - 1} for {path}"
 
-    def verify_rest(self, size: int, *, deep: bool) -> None:
+    def verify_rest(self, start: int, size: int, *, deep: bool) -> None:
         """Verify that no table has rows beyond the head, and with `deep` every column derived from an entry."""
-        verify_extent(self._driver, self._tenant, size)
+        verify_extent(self._driver, self._tenant, start, size)
         if deep:
             verify_derived(self._driver, self._tenant)
 
@@ -176,15 +174,10 @@ class DatabaseSource:
         return {number: _bytes(data) for number, data in self._fetch(_TILES, level, start, stop)}
 
     def _bundle(
-        self, number: int, entries: list[bytes | None], hashes: bytes, tiles: dict[int, bytes], size: int
+        self, number: int, entries: Sequence[bytes], hashes: bytes, tiles: dict[int, bytes], size: int
     ) -> Bundle:
-        for place, entry in enumerate(entries if None in entries else ()):
-            if entry is None:
-                what = "its leaf names an entry row that is missing"
-                raise TamperedError(Place(what=what, entry_index=number * TILE_WIDTH + place, path="table entry"))
         full = tile_width(0, number, size) == TILE_WIDTH
-        stored = (hashes, self._require_tile(tiles, 0, number)) if full else (hashes,)
-        return Bundle(number, entries, stored)  # type: ignore[arg-type]  # the loop above has refused every None
+        return Bundle(number, entries, (hashes, self._require_tile(tiles, 0, number)) if full else (hashes,))
 
     def _require_tile(self, tiles: dict[int, bytes], level: int, number: int) -> bytes:
         if number not in tiles:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -16,40 +15,40 @@ import sqlalchemy as sa
 
 from app.errors import Malformed, Rejected, Unavailable
 from app.ledger.entry import parse_entry
+from app.ledger.verify.report import Place, TamperedError
 
 BUNDLE_WIDTH = 256
 CONNECT_TIMEOUT_S = 5
 BUSY_TIMEOUT_S = 5.0
 MMAP_BYTES = 1 << 40  # more than any file: SQLite reads without copying
-MISSING = 0xFFFFFFFF  # the length that stands for an entry row that is not there
-_LENGTH = struct.Struct(">I")
 
-Leaves = tuple[int, list[bytes | None], bytes]
-"""A bundle's number, its entries (None where the row is missing), and its leaf rows' hashes joined."""
+Leaves = tuple[int, Sequence[bytes], bytes]
+"""A bundle's number, its entries, and its leaf rows' hashes joined."""
 
+# The first reads what is there and nothing else; the second any type, and slowly.
 _SQLITE_LEAVES = """
 SELECT e.body, l.hash FROM leaf l LEFT JOIN entry e ON e.seq = l.seq AND e.tenant = l.tenant
 WHERE l.tenant = ? AND l.idx >= ? AND l.idx < ? ORDER BY l.idx"""
-_SQLITE_CAST = _SQLITE_LEAVES.replace("e.body, l.hash", "CAST(e.body AS BLOB), CAST(l.hash AS BLOB)")
+_JOINED_LEAVES = _SQLITE_LEAVES.replace("e.body, l.hash", "CAST(e.body AS {blob}), CAST(l.hash AS {blob})")
 
 # Entries are written in the order of `seq` and mostly get their indexes in that order: two scans along the keys are
-# three times as fast as a join. A bundle for which that does not hold is joined.
-_POSTGRES_LEAVES = """
-SELECT first, r.* FROM generate_series(%s::bigint, %s::bigint - 1, 256) AS first, LATERAL (
-    SELECT min(seq), max(seq), string_agg(int8send(seq), ''::bytea), string_agg(hash, ''::bytea)
+# three times as fast as a join. `found` is NULL for a bundle for which that does not hold: it is joined. No entry
+# has a zero byte (JSON escapes it), so that the delimiter costs less than lengths would.
+_POSTGRES_BUNDLES = """
+SELECT first, CASE WHEN l.seqs = e.seqs THEN cardinality(l.seqs) END AS found, hashes, bodies
+FROM generate_series(%s::bigint, %s::bigint - 1, 256) AS first, LATERAL (
+    SELECT min(seq) AS low, max(seq) AS high, array_agg(seq) AS seqs, string_agg(hash, ''::bytea) AS hashes
     FROM (SELECT seq, hash FROM leaf WHERE tenant = %s AND idx >= first AND idx < least(first + 256, %s)
-          ORDER BY idx) AS l) AS r"""
-_POSTGRES_ENTRIES = """
-SELECT place, r.* FROM unnest(%s::bigint[], %s::bigint[]) WITH ORDINALITY AS range (low, high, place), LATERAL (
-    SELECT string_agg(int8send(seq), ''::bytea), string_agg(int4send(length(body)) || body, ''::bytea)
+          ORDER BY idx) AS leaves) AS l, LATERAL (
+    SELECT array_agg(seq) AS seqs, string_agg(body, decode('00', 'hex')) AS bodies
     FROM (SELECT seq, body FROM entry WHERE tenant = %s AND seq >= low AND seq <= high
-          ORDER BY seq LIMIT 512) AS e) AS r"""
-_POSTGRES_JOIN = """
-SELECT string_agg(CASE WHEN body IS NULL THEN int4send(-1) ELSE int4send(length(body)) || body END, ''::bytea
-                  ORDER BY idx)
-FROM leaf l LEFT JOIN entry e ON e.tenant = l.tenant AND e.seq = l.seq
-WHERE l.tenant = %s AND l.idx >= %s AND l.idx < %s"""
+          ORDER BY seq LIMIT 512) AS entries) AS e"""
+_DELIMITER = b"\x00"
 _WINDOW = 64 * BUNDLE_WIDTH  # leaves of one query
+
+# A plan is made anew for each window: one that is kept from a small log would scan the large one. Compiling it takes
+# longer than to run it, and memoizing rows that never come again copies every entry once more.
+_POSTGRES_OPTIONS = "-c default_transaction_read_only=on -c jit=off -c enable_memoize=off"
 
 
 class Driver(Protocol):
@@ -60,7 +59,10 @@ class Driver(Protocol):
         ...
 
     def iter_leaves(self, tenant: str, start: int, stop: int) -> Iterator[Leaves]:
-        """Yield what the leaf rows with index [start, stop) name, by bundle; a bundle without rows is left out."""
+        """Yield what the leaf rows with index [start, stop) name, by bundle; a bundle without rows is left out.
+
+        Raises TamperedError if a leaf names no entry.
+        """
         ...
 
     def bind_id(self, entry_id: UUID) -> object:
@@ -138,20 +140,16 @@ class SqliteDriver:
     def iter_leaves(self, tenant: str, start: int, stop: int) -> Iterator[Leaves]:
         """Read bundle by bundle."""
         for first in range(start, stop, BUNDLE_WIDTH):
+            end = min(first + BUNDLE_WIDTH, stop)
             with _readable():
-                window = (tenant, first, min(first + BUNDLE_WIDTH, stop))
-                rows = self._connection.execute(_SQLITE_LEAVES, window).fetchall()
-            if rows:
-                bodies, hashes = zip(*rows, strict=True)
-                if {*map(type, bodies), *map(type, hashes)} != {bytes}:  # tampered with: slower is no matter
-                    bodies, hashes = self._read_cast(window)
-                yield first // BUNDLE_WIDTH, list(bodies), b"".join([value or b"" for value in hashes])
-
-    def _read_cast(self, window: tuple[str, int, int]) -> tuple[tuple[Any, ...], ...]:
-        """Return the bodies and the hashes as bytes, whatever type they were stored as."""
-        with _readable():
-            rows = self._connection.execute(_SQLITE_CAST, window).fetchall()
-        return tuple(zip(*rows, strict=True))
+                rows = self._connection.execute(_SQLITE_LEAVES, (tenant, first, end)).fetchall()
+            if not rows:
+                continue
+            bodies, hashes = zip(*rows, strict=True)
+            if {*map(type, bodies), *map(type, hashes)} == {bytes}:
+                yield first // BUNDLE_WIDTH, bodies, b"".join(hashes)
+            else:  # tampered with: slower is no matter
+                yield _join_leaves(self, tenant, first, end)
 
     def bind_id(self, entry_id: UUID) -> object:
         """Return the 16 bytes."""
@@ -175,9 +173,10 @@ class PostgresDriver:
             psycopg.connect(
                 url,
                 autocommit=True,
+                prepare_threshold=None,
                 connect_timeout=CONNECT_TIMEOUT_S,
                 application_name="assay verify",
-                options="-c default_transaction_read_only=on",
+                options=_POSTGRES_OPTIONS,
             )
             for _ in range(2)
         )
@@ -191,34 +190,26 @@ class PostgresDriver:
     def iter_leaves(self, tenant: str, start: int, stop: int) -> Iterator[Leaves]:
         """Stream bundle by bundle: the server reads the next ones while the caller hashes."""
         for begin in range(start, stop, _WINDOW):
-            with _readable():
-                window = (begin, min(begin + _WINDOW, stop), tenant, stop)
-                found = self._connection.cursor(binary=True).execute(_POSTGRES_LEAVES, window).fetchall()
-            leaves = sorted(row for row in found if row[1] is not None)
-            for leaf, (seqs, packed) in zip(leaves, self._iter_entries(tenant, leaves), strict=True):
-                first, _, _, expected_seqs, hashes = leaf
-                same = seqs == expected_seqs
-                entries = packed if same else self._join(tenant, first, min(first + BUNDLE_WIDTH, stop))
-                yield first // BUNDLE_WIDTH, _unpack(entries), hashes
+            window = (begin, min(begin + _WINDOW, stop), tenant, stop, tenant)
+            for first, found, hashes, bodies in self._iter_bundles(window):
+                if hashes is None:
+                    continue
+                entries = bodies.split(_DELIMITER) if found else ()
+                if len(entries) == found:
+                    yield first // BUNDLE_WIDTH, entries, hashes
+                else:
+                    yield _join_leaves(self, tenant, first, min(first + BUNDLE_WIDTH, stop))
 
-    def _join(self, tenant: str, start: int, stop: int) -> bytes:
-        """Return the entries of a bundle packed, by a join."""
+    def _iter_bundles(self, window: tuple[int, int, str, int, str]) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of `_POSTGRES_BUNDLES` by their first leaf: SQL promises no order."""
+        ready: dict[int, tuple[Any, ...]] = {}
+        expected = window[0]
         with _readable():
-            row = self._connection.cursor(binary=True).execute(_POSTGRES_JOIN, (tenant, start, stop)).fetchone()
-        return row[0] if row else b""
-
-    def _iter_entries(self, tenant: str, leaves: list[tuple[Any, ...]]) -> Iterator[tuple[bytes, bytes]]:
-        """Yield, for the range of seq of each bundle, the numbers found and the entries packed."""
-        ranges = ([row[1] for row in leaves], [row[2] for row in leaves], tenant)
-        ready: dict[int, tuple[bytes, bytes]] = {}
-        expected = 1
-        with _readable():
-            rows = self._streaming.cursor(binary=True).stream(_POSTGRES_ENTRIES.encode(), ranges)
-            for place, seqs, packed in rows:
-                ready[place] = (seqs, packed)  # SQL promises no order
+            for row in self._streaming.cursor(binary=True).stream(_POSTGRES_BUNDLES.encode(), window):
+                ready[row[0]] = row
                 while expected in ready:
                     yield ready.pop(expected)
-                    expected += 1
+                    expected += BUNDLE_WIDTH
 
     def bind_id(self, entry_id: UUID) -> object:
         """Return it as it is."""
@@ -234,17 +225,11 @@ class PostgresDriver:
         self._streaming.close()
 
 
-def _unpack(packed: bytes) -> list[bytes | None]:
-    """Return the entries of `uint32 length || entry`, None for a length of MISSING."""
-    entries: list[bytes | None] = []
-    at, end = 0, len(packed)
-    while at < end:
-        begin = at + _LENGTH.size
-        (length,) = _LENGTH.unpack_from(packed, at)
-        if length == MISSING:
-            entries.append(None)
-            at = begin
-        else:
-            at = begin + length
-            entries.append(packed[begin:at])
-    return entries
+def _join_leaves(driver: Driver, tenant: str, start: int, stop: int) -> Leaves:
+    """Return a bundle row by row, whatever the order and the type of what is stored."""
+    rows = driver.fetch(_JOINED_LEAVES, tenant, start, stop)
+    for index, (body, _) in enumerate(rows, start):
+        if body is None:
+            what = "its leaf names an entry row that is missing"
+            raise TamperedError(Place(what=what, entry_index=index, path="table entry"))
+    return start // BUNDLE_WIDTH, [body for body, _ in rows], b"".join([leaf or b"" for _, leaf in rows])

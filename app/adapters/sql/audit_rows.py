@@ -20,10 +20,13 @@ FROM head h WHERE h.tenant = ?"""
 _TILES = """
 SELECT h.size, t.level, min(t.number), max(t.number), count(*)
 FROM head h JOIN tile t ON t.tenant = h.tenant WHERE h.tenant = ? GROUP BY h.size, t.level ORDER BY t.level"""
-# Each leaf names an entry of its own, so that counts are enough; looking each up would take as long as hashing.
+# Each leaf names an entry of its own, so that counts are enough; looking each up would take as long as hashing. Of
+# the leaves, only those are counted that are not re-hashed.
 _SETTLED = """
 SELECT (SELECT count(*) FROM entry e WHERE e.tenant = h.tenant AND e.seq <= h.settled_seq),
-       (SELECT count(*) FROM leaf l WHERE l.tenant = h.tenant AND l.seq <= h.settled_seq)
+       (SELECT count(*) FROM leaf l WHERE l.tenant = h.tenant AND l.idx < ?)
+     + (SELECT count(*) FROM leaf l WHERE l.tenant = h.tenant AND l.idx >= ?)
+     - (SELECT count(*) FROM leaf l WHERE l.tenant = h.tenant AND l.seq > h.settled_seq)
 FROM head h WHERE h.tenant = ?"""
 _SKIPPED = """
 SELECT min(e.seq) FROM head h JOIN entry e ON e.tenant = h.tenant AND e.seq <= h.settled_seq
@@ -42,10 +45,10 @@ _REFS = "SELECT count(*) FROM entry_ref WHERE tenant = ?"
 _IDEMS = "SELECT count(*) FROM idempotency WHERE tenant = ?"
 
 
-def verify_extent(driver: Driver, tenant: str, size: int) -> None:
+def verify_extent(driver: Driver, tenant: str, start: int, size: int) -> None:
     """Raise TamperedError if there are leaves or tiles beyond the head, or entries that it would never reach.
 
-    `size` leaves have been verified; the head may have moved on since.
+    The leaves [start, size) are verified elsewhere; the head may have moved on since.
     """
     head_size, beyond = driver.fetch(_LEAVES, tenant)[0]
     if beyond is not None:
@@ -57,8 +60,8 @@ def verify_extent(driver: Driver, tenant: str, size: int) -> None:
         if first < 0 or last >= full or count != full:
             what = f"tiles {first} to {last} of level {level}, where the tree has {full}"
             raise TamperedError(Place(what=what, path="table tile"))
-    settled, integrated = driver.fetch(_SETTLED, tenant)[0]
-    if settled != integrated:
+    settled, others = driver.fetch(_SETTLED, start, size, tenant)[0]
+    if settled != size - start + others:
         skipped = driver.fetch(_SKIPPED, tenant)[0][0]
         what = f"the entry with seq {skipped} has no index, and the head says that it was looked at"
         raise TamperedError(Place(what=what, path="head row"))

@@ -121,7 +121,7 @@ class ExportSource:
         """Return the file's path."""
         return tile_path(TileId(level=level, index=number, width=width))
 
-    def verify_rest(self, size: int, *, deep: bool) -> None:  # noqa: ARG002 - an export derives nothing from entries
+    def verify_rest(self, start: int, size: int, *, deep: bool) -> None:  # noqa: ARG002 - it derives nothing from entries
         """Verify that each other tile or bundle is a prefix of one that was verified: left by a smaller size."""
         for directory, _, files in os.walk(self.directory / "tile"):
             for file in sorted(files):
@@ -164,13 +164,16 @@ class ExportSource:
     def _find(self, path: str, limit_bytes: int) -> bytes | None:
         """Return at most `limit_bytes` + 1 bytes of a file, or None if there is no such file."""
         try:
-            with open(f"{self.directory}/{path}", "rb", buffering=0) as file:  # noqa: PTH123 - for speed
-                data = file.read(limit_bytes + 1)
+            file = os.open(f"{self.directory}/{path}", os.O_RDONLY)
+            try:  # a buffer of the file's size: one of the limit's would take longer than to read into it
+                size = os.fstat(file).st_size
+                return os.read(file, min(size, limit_bytes) + 1)
+            finally:
+                os.close(file)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise _unreadable(path, error) from error
-        return data
 
     def _parse_checkpoint(self, line: bytes, number: int) -> tuple[int, bytes]:
         try:

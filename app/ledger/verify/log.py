@@ -6,7 +6,7 @@ signed root; whether everything else that is stored agrees. The first thing that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from app.errors import Rejected, Unavailable
@@ -102,7 +102,7 @@ class _Verification:
         self._verify_not_smaller(claim, head)
 
         size = max(claim.size, head.size if head else 0)
-        rehashed = self._rehash(size)
+        rehashed, verify_rest = self._rehash(size)
         tree = self._verify_root(rehashed, claim, head, size)
         if rehashed.mismatch is not None:
             raise TamperedError(blame_leaf_tile(self._source, tree, rehashed.mismatch))
@@ -115,7 +115,7 @@ class _Verification:
         self._verify_outside_heads(tree, claim, len(checkpoints))
         if rehashed.malformed is not None:
             raise TamperedError(rehashed.malformed)
-        self._source.verify_rest(size, deep=self._options.deep)
+        verify_rest()
         self.counts |= {"pending": self._source.count_pending(), "unpublished": size - claim.size}
         return self._conclude(note, verified, rehashed)
 
@@ -152,19 +152,19 @@ class _Verification:
         what = f"the log is smaller than it was: shown now is {shown}; you remember {seen}"
         raise TamperedError(Place(what=what, checkpoint_size=size, path=path))
 
-    def _rehash(self, size: int) -> Rehashed:
-        """Return what the entries hash to, those before `start` by the stored roots of their tiles."""
+    def _rehash(self, size: int) -> tuple[Rehashed, Callable[[], None]]:
+        """Return what the entries hash to, before `start` by their tiles' stored roots, and the call for the rest."""
         options = self._options
         first = min(options.start, size) // TILE_WIDTH
         bundles = -(-size // TILE_WIDTH)
         if bundles:  # a size that was made up is found here, before anything is planned for it
             next(iter(self._source.iter_bundles(bundles - 1, bundles, size)))
         task = Task(start=first, stop=bundles, size=size, deep=options.deep, entry_id=options.entry_id)
-        later = rehash_all(self._source, task, workers=options.workers, progress=self._progress)
+        later, verify_rest = rehash_all(self._source, task, workers=options.workers, progress=self._progress)
         self.counts |= {"entries": later.entries, "bytes": later.octets, "bundles": bundles - first}
         rehashed = Rehashed(roots=self._read_roots(first, size))
         rehashed.add(later)
-        return rehashed
+        return rehashed, verify_rest
 
     def _read_roots(self, bundles: int, size: int) -> bytearray:
         """Return the stored roots of the first full level 0 tiles; the signed root will tell whether they are true."""

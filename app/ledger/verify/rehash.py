@@ -11,12 +11,14 @@ import functools
 import gc
 import multiprocessing
 import re
+import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
+from operator import itemgetter
 
 from app.errors import Rejected
 from app.ledger.action import Registry
@@ -37,7 +39,12 @@ Progress = Callable[[int, int], None]
 _PREFIX = len(b'{"action":"')
 _PREFIX_END = _PREFIX + 4
 _WATCHED = frozenset({b"key.", b"log."})
+_WATCHED_LETTERS = frozenset({ord("k"), ord("l")})
+_first_letter = itemgetter(_PREFIX)
 _ERASED = b'{"action":"subject.erased"'
+_begin_leaf = sha256(b"\x00").copy
+_begin_node = sha256(b"\x01").copy
+_PAIRS = struct.Struct(f"{2 * HASH_SIZE}s")
 _ID = re.compile(rb'"id":"(ent_[0-9a-f]{32})"')
 
 
@@ -94,15 +101,24 @@ def find_id(entry: bytes) -> str | None:
 
 
 def hash_entries(entries: Iterable[bytes]) -> list[bytes]:
-    """Return the leaf hashes."""
-    return [sha256(b"\x00" + entry).digest() for entry in entries]
+    """Return the leaf hashes; a copied state spares a copy of each entry and a look-up of the algorithm."""
+    hashes = []
+    for entry in entries:
+        state = _begin_leaf()
+        state.update(entry)
+        hashes.append(state.digest())
+    return hashes
 
 
 def root_of_full(row: bytes) -> bytes:
     """Return the root over joined hashes, a power of two of them."""
     while len(row) > HASH_SIZE:
-        pairs = range(0, len(row), 2 * HASH_SIZE)
-        row = b"".join([sha256(b"\x01" + row[at : at + 2 * HASH_SIZE]).digest() for at in pairs])
+        above = []
+        for (pair,) in _PAIRS.iter_unpack(row):
+            state = _begin_node()
+            state.update(pair)
+            above.append(state.digest())
+        row = b"".join(above)
     return row
 
 
@@ -147,7 +163,7 @@ def _rehash_bundle(bundle: Bundle, task: Task, result: Rehashed) -> None:
         result.mismatch = bundle.number if result.mismatch is None else result.mismatch
     result.entries += len(entries)
     result.octets += sum(map(len, entries))
-    if any([entry[_PREFIX:_PREFIX_END] in _WATCHED for entry in entries]):  # noqa: C419 - a list is twice as fast
+    if _may_be_watched(entries):
         _collect(bundle, result, lambda entry: entry[_PREFIX:_PREFIX_END] in _WATCHED)
     if task.entry_id is not None:
         wanted = f'"id":"{task.entry_id}"'.encode()
@@ -155,6 +171,14 @@ def _rehash_bundle(bundle: Bundle, task: Task, result: Rehashed) -> None:
     if task.deep:
         for index, entry in enumerate(entries, bundle.number * TILE_WIDTH):
             _parse(index, entry, task.size, result)
+
+
+def _may_be_watched(entries: Sequence[bytes]) -> bool:
+    """Return False if no action begins with the letter of one that is watched: three times as fast as to compare it."""
+    try:
+        return not _WATCHED_LETTERS.isdisjoint(map(_first_letter, entries))
+    except IndexError:  # an entry too short to have an action
+        return True
 
 
 def _collect(bundle: Bundle, result: Rehashed, is_watched: Callable[[bytes], bool]) -> None:
@@ -189,8 +213,14 @@ def _registry() -> tuple[Registry, frozenset[str]]:
     return registry, frozenset(action.name for action in registry)
 
 
-def rehash_all(source: LogSource, whole: Task, *, workers: int, progress: Progress | None) -> Rehashed:
-    """Return what all entries of `whole` hash to, by `workers` processes. Requires `1 <= workers <= MAX_WORKERS`."""
+def rehash_all(
+    source: LogSource, whole: Task, *, workers: int, progress: Progress | None
+) -> tuple[Rehashed, Callable[[], None]]:
+    """Return what all entries of `whole` hash to, by `workers` processes, and a call for `source.verify_rest`.
+
+    That call returns or raises what the workers found on the side; with one worker it looks only then. Call it once
+    nothing is missing in the result. Requires `1 <= workers <= MAX_WORKERS`.
+    """
     tasks = [
         Task(
             start=at,
@@ -202,28 +232,33 @@ def rehash_all(source: LogSource, whole: Task, *, workers: int, progress: Progre
         for at in range(whole.start, whole.stop, CHUNK_BUNDLES)
     ]
     result = Rehashed()
-    for part in _run(source, tasks, min(workers, len(tasks))):
-        result.add(part)
-        if progress:
-            progress(result.entries, whole.size - whole.start * TILE_WIDTH)
-        if result.short:
-            break
+    with _open_workers(source, min(workers, len(tasks))) as pool:
+        start = whole.start * TILE_WIDTH
+        verify_rest: Callable[[], None] = functools.partial(source.verify_rest, start, whole.size, deep=whole.deep)
+        if pool is not None:
+            verify_rest = pool.submit(_verify_rest_here, start, whole.size, deep=whole.deep).result
+        for part in pool.map(_rehash_here, tasks) if pool else (rehash(source, task) for task in tasks):
+            result.add(part)
+            if progress:
+                progress(result.entries, whole.size - start)
+            if result.short:
+                break
     result.watched = sorted(set(result.watched))
-    return result
+    return result, verify_rest
 
 
-def _run(source: LogSource, tasks: list[Task], workers: int) -> Iterator[Rehashed]:
-    """Yield the results of the tasks in their order."""
+@contextmanager
+def _open_workers(source: LogSource, workers: int) -> Iterator[ProcessPoolExecutor | None]:
+    """Yield processes that each have the source open; None if one is enough. At the end no work is left."""
     if workers <= 1:
-        for task in tasks:
-            yield rehash(source, task)
+        yield None
         return
     # Forking is quick, and safe only while we have no other thread.
     method = "fork" if threading.active_count() == 1 and "fork" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_open, initargs=(source,)) as pool:
         try:
-            yield from pool.map(_rehash_here, tasks)
+            yield pool
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -237,3 +272,7 @@ def _open(source: LogSource) -> None:
 
 def _rehash_here(task: Task) -> Rehashed:
     return rehash(_here[0], task)
+
+
+def _verify_rest_here(start: int, size: int, *, deep: bool) -> None:
+    _here[0].verify_rest(start, size, deep=deep)

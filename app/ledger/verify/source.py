@@ -67,10 +67,11 @@ class LogSource(Protocol):
         """Return where copy `copy` of the tile is stored."""
         ...
 
-    def verify_rest(self, size: int, *, deep: bool) -> None:
-        """Raise `TamperedError` if anything else that is stored does not fit a tree of `size` leaves, now verified.
+    def verify_rest(self, start: int, size: int, *, deep: bool) -> None:
+        """Raise `TamperedError` if anything else that is stored does not fit a tree of `size` leaves.
 
-        With `deep`, also what is derived from each entry.
+        Those from `start` on are verified elsewhere, each with its entry. With `deep`, also what is derived from each
+        entry.
         """
         ...
 
