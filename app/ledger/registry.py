@@ -41,11 +41,11 @@ REASONS = {
 }
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of an object with exactly these properties."""
+def _object(properties: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the schema of an object with these properties, perhaps the optional ones, and no others."""
     return {
         "type": "object",
-        "properties": properties,
+        "properties": {**properties, **(optional or {})},
         "required": sorted(properties),
         "additionalProperties": False,
     }
@@ -179,6 +179,8 @@ PAYMENT_ACTIONS = (
     ),
 )
 
+_ENGINE = _object({"name": _TITLE, "version": _TITLE})
+
 DECISION_ACTIONS = (
     _action(
         "decision.recorded",
@@ -186,14 +188,14 @@ DECISION_ACTIONS = (
         {
             "decision_id": {"type": "string", "pattern": "^dec_[0-9a-f]{32}$"},
             "entrypoint": {"type": "string", "pattern": "^[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)+$", "maxLength": 128},
-            "mode": {"enum": ["enforce"]},
-            "bundle": _object({"name": _TITLE, "digest": SHA256}),
+            "mode": {"enum": ["enforce", "shadow", "replay"]},
+            "bundle": _object({"name": _TITLE, "digest": SHA256}, {"revision": SHA256}),
             "data": {
                 "type": "array",
                 "maxItems": 32,
                 "items": _object({"name": CODE, "version": _TITLE, "digest": SHA256}),
             },
-            "engine": _object({"name": _TITLE, "version": _TITLE}),
+            "engine": _ENGINE,
             "input_digest": {"type": ["string", "null"], "pattern": "^[0-9a-f]{64}$"},
             "result": _object(
                 {
@@ -210,6 +212,7 @@ DECISION_ACTIONS = (
             "result_digest": SHA256,
             "latency_us": COUNT,
         },
+        {"replayable": {"type": "boolean"}, "not_replayable": CODE},
         personal=frozenset({"input"}),
     ),
 )
@@ -263,9 +266,42 @@ POLICY_ACTIONS = (
     _action("policy.bundle_retired", "A bundle no longer decides", {"digest": SHA256, "reason": CODE}),
 )
 
+_RERUN = {"checkpoint_size": COUNT, "decisions": COUNT, "different": COUNT, "refused": COUNT, "erased": COUNT}
+
+REPLAY_ACTIONS = (
+    _action(
+        "policy.replayed",
+        "Past decisions were run again, with their own bundles or a candidate; the report has this digest",
+        {
+            **_RERUN,
+            "report_digest": SHA256,
+            "transitions": {
+                "type": "object",
+                "propertyNames": {"pattern": "^(allow|deny|review)_to_(allow|deny|review)$"},
+                "additionalProperties": COUNT,
+            },
+            "forbidden": COUNT,
+        },
+        {"candidate": _object({"name": _TITLE, "digest": SHA256}), "sign_off": CODE},
+    ),
+    _action(
+        "policy.reverified",
+        "A sample of enforced decisions was run again on every engine at hand; any difference is an alarm",
+        {**_RERUN, "sampled": COUNT, "engines": {"type": "array", "minItems": 1, "maxItems": 4, "items": _ENGINE}},
+    ),
+)
+
 
 def open_registry() -> Registry:
     """Return the registry of all actions."""
     return Registry(
-        (*LOG_ACTIONS, *RECORD_ACTIONS, *SUBJECT_ACTIONS, *PAYMENT_ACTIONS, *DECISION_ACTIONS, *POLICY_ACTIONS)
+        (
+            *LOG_ACTIONS,
+            *RECORD_ACTIONS,
+            *SUBJECT_ACTIONS,
+            *PAYMENT_ACTIONS,
+            *DECISION_ACTIONS,
+            *POLICY_ACTIONS,
+            *REPLAY_ACTIONS,
+        )
     )

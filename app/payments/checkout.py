@@ -12,7 +12,6 @@ from where it stopped.
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -29,10 +28,12 @@ from app.payments.money import Money
 from app.payments.pay import PAY_BUDGET_S, open_intent, pay
 from app.payments.ports import Clock, Connector, PaymentStore, PaymentTransaction
 from app.policy.bundle import Bundle
-from app.policy.decide import decide, decision_data
+from app.policy.decide import decide, decision_data, input_document
 from app.policy.decision import Decision
 from app.policy.ports import PolicyEngine
 from app.policy.query import payment_query
+from app.policy.record import ACTION as DECISION_RECORDED
+from app.policy.record import INPUT, format_input
 from app.subjects.personal import append_personal
 from app.subjects.ports import Append, SubjectTransaction
 from app.subjects.seal import RandomBytes
@@ -233,15 +234,14 @@ class Checkout:
             monotonic_ns=self._monotonic_ns,
         )
         draft = Draft(
-            action="decision.recorded",
+            action=DECISION_RECORDED,
             actor=request.actor,
             subject=intent.subject,  # the payer's own, when another request with this key opened the payment
             ref={"payment": intent.id, "decision": decision.decision_id},
             data=decision_data(decision),
         )
-        document = {**query.document, "now_ms": int(now.timestamp() * 1000)}
+        sealed = {INPUT: format_input(input_document(query, now), salt)}
         with self._store.transaction() as tx:
-            sealed = {"input": {"salt": base64.b64encode(salt).decode(), "document": document}}
             self._append_sealed(tx, request, draft, sealed)
         return decision
 

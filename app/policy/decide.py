@@ -10,13 +10,14 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from app.errors import Rejected
 from app.ledger.canonical import canonical
-from app.policy.decision import MODE_ENFORCE, OUTCOMES, BundleRef, Decision, Deny, Outcome, Reason
+from app.policy.decision import OUTCOMES, BundleRef, Decision, Deny, Mode, Outcome, Reason
 from app.policy.ports import EngineFailed, PolicyEngine
 from app.policy.query import Query
 
@@ -34,6 +35,20 @@ _REASON_KEYS = {"code", "message", "control", "statute"}
 _RESULT_KEYS = {"verdict", "reasons", "output"}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What asking came to. `result` is the answer as plain JSON; `failure`, for the operator's log, says what broke."""
+
+    outcome: Outcome
+    result: Mapping[str, Any]
+    failure: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the canonical result, in hex."""
+        return hashlib.sha256(canonical(self.result)).hexdigest()
+
+
 def decide(
     engine: PolicyEngine,
     query: Query,
@@ -43,6 +58,7 @@ def decide(
     salt: bytes,
     new_id: Callable[[], UUID],
     monotonic_ns: Callable[[], int],
+    mode: Mode = Mode.ENFORCE,
 ) -> Decision:
     """Return what the policy says to `query`, never raising for what the engine or the document does.
 
@@ -53,49 +69,78 @@ def decide(
     if len(salt) != SALT_BYTES:
         raise ValueError(f"the salt has {SALT_BYTES} bytes")
     started_ns = monotonic_ns()
-    digest: str | None = None
-    failure: str | None = None
+    document = input_document(query, now)
     try:
-        document = {**query.document, "now_ms": int(now.timestamp() * 1000)}
-        digest = _input_digest(document, salt)
-        answer = engine.evaluate(query.entrypoint, document, bundle_digest=bundle.digest)
-        outcome, result = parse_answer(answer)
+        digest: str | None = digest_input(document, salt)
+        answer = ask(engine, query.entrypoint, document, bundle_digest=bundle.digest)
     except EngineFailed as error:
-        failure = str(error)
-        outcome, result = _failed(error.failure)
-    except Exception as error:  # noqa: BLE001 - whatever an engine does, nobody is paid because of it
-        failure = f"the engine broke its contract: {type(error).__name__}"
-        outcome, result = _failed("error")
+        digest, answer = None, _fail(error.failure, str(error))
     return Decision(
         decision_id=f"dec_{new_id().hex}",
         decided_at=now,
         entrypoint=query.entrypoint,
-        mode=MODE_ENFORCE,
+        mode=mode,
         bundle=bundle,
         engine=engine.ref,
         input_digest=digest,
-        outcome=outcome,
-        result=result,
-        result_digest=hashlib.sha256(canonical(result)).hexdigest(),
-        failure=failure,
+        outcome=answer.outcome,
+        result=answer.result,
+        result_digest=answer.digest,
+        failure=answer.failure,
         latency_us=max(0, monotonic_ns() - started_ns) // 1000,
     )
 
 
+def input_document(query: Query, now: datetime) -> dict[str, Any]:
+    """Return what the policy reads as `input`: the query's document and the time."""
+    return {**query.document, "now_ms": int(now.timestamp() * 1000)}
+
+
+def ask(engine: PolicyEngine, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str) -> Answer:
+    """Return the engine's answer; the Deny of `engine_failed` for whatever goes wrong."""
+    try:
+        outcome, result = parse_answer(engine.evaluate(entrypoint, document, bundle_digest=bundle_digest))
+    except EngineFailed as error:
+        return _fail(error.failure, str(error))
+    except Exception as error:  # noqa: BLE001 - whatever an engine does, nobody is paid because of it
+        return _fail("error", f"the engine broke its contract: {type(error).__name__}")
+    return Answer(outcome=outcome, result=result)
+
+
 def decision_data(decision: Decision) -> dict[str, Any]:
-    """Return the `data` of the entry `decision.recorded`: JSON of strings and integers, no personal data."""
+    """Return the `data` of the entry `decision.recorded`: JSON of strings and integers, no personal data.
+
+    A bundle's revision is its content digest: what an engine reports, and what we computed, side by side.
+    """
+    obstacle = find_obstacle(decision)
     return {
         "decision_id": decision.decision_id,
         "entrypoint": decision.entrypoint,
-        "mode": decision.mode,
-        "bundle": {"name": decision.bundle.name, "digest": decision.bundle.digest},
+        "mode": str(decision.mode),
+        "bundle": {
+            "name": decision.bundle.name,
+            "revision": decision.bundle.digest,
+            "digest": decision.bundle.digest,
+        },
         "data": [{"name": d.name, "version": d.version, "digest": d.digest} for d in decision.bundle.data],
         "engine": {"name": decision.engine.name, "version": decision.engine.version},
         "input_digest": decision.input_digest,
         "result": dict(decision.result),
         "result_digest": decision.result_digest,
         "latency_us": decision.latency_us,
+        "replayable": obstacle is None,
+        **({"not_replayable": obstacle} if obstacle else {}),
     }
+
+
+def find_obstacle(decision: Decision) -> str | None:
+    """Return why running it again would prove nothing, as a code; None if it would.
+
+    An engine that gave no answer may give one another time: a timeout or a stopped server is no fact of the policy.
+    """
+    if decision.input_digest is None:
+        return "input_refused"
+    return ENGINE_FAILED if decision.failure is not None else None
 
 
 def parse_answer(answer: Mapping[str, Any]) -> tuple[Outcome, dict[str, Any]]:
@@ -143,10 +188,10 @@ def _refused(problem: str) -> EngineFailed:
     return EngineFailed(f"the policy's answer was refused: {problem}", failure="answer_refused")
 
 
-def _input_digest(document: dict[str, Any], salt: bytes) -> str:
+def digest_input(document: Mapping[str, Any], salt: bytes) -> str:
     """Return HMAC-SHA256 of the canonical document, in hex; raises EngineFailed if it is not canonical JSON."""
     try:
-        data = canonical(document)
+        data = canonical(dict(document))
     except (Rejected, RecursionError):
         raise EngineFailed("the input is not JSON of integers and texts", failure="input_refused") from None
     if len(data) > MAX_INPUT_BYTES:
@@ -154,7 +199,7 @@ def _input_digest(document: dict[str, Any], salt: bytes) -> str:
     return hmac.digest(salt, data, "sha256").hex()
 
 
-def _failed(failure: str) -> tuple[Outcome, dict[str, Any]]:
+def _fail(failure: str, problem: str) -> Answer:
     """Return the Deny of an engine that gave no answer to rely on."""
     reason = Reason(code=ENGINE_FAILED, message="The policy engine gave no answer, so nothing is allowed.")
     output: dict[str, str | int] = {"failure": failure}
@@ -163,4 +208,4 @@ def _failed(failure: str) -> tuple[Outcome, dict[str, Any]]:
         "reasons": [{"code": reason.code, "message": reason.message}],
         "output": output,
     }
-    return Deny(reasons=(reason,), output=output), result
+    return Answer(outcome=Deny(reasons=(reason,), output=output), result=result, failure=problem)

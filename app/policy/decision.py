@@ -9,8 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
-MODE_ENFORCE = "enforce"
+
+class Mode(StrEnum):
+    """What a decision was for. Only an enforced one is ever acted on."""
+
+    ENFORCE = "enforce"
+    SHADOW = "shadow"
+    """Asked of a bundle that is being tried out beside the one in force."""
+    REPLAY = "replay"
+    """Asked again of a past input."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +99,7 @@ class Decision:
     decision_id: str
     decided_at: datetime
     entrypoint: str
-    mode: str
+    mode: Mode
     bundle: BundleRef
     engine: EngineRef
     input_digest: str | None

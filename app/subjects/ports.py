@@ -15,6 +15,8 @@ from app.subjects.subject import Subject
 
 JOURNAL_BATCH: Final = 256
 """Journalled erasures compared with the store at once."""
+READ_BATCH: Final = 256
+"""Subjects, or entries' sealed fields, read at once."""
 
 Append = Callable[[EntryWriter, str, Draft, UUID], AppendResult]
 """Check a tenant's draft against the registry and append it under this id, in the caller's transaction."""
@@ -73,8 +75,16 @@ class SubjectStore(Protocol):
         """Return the subject without locking it, or None."""
         ...
 
+    def list_subjects(self, tenant: str, subjects: Sequence[str]) -> list[Subject]:
+        """Return those of these subjects (at most `READ_BATCH`) that there are, in no order."""
+        ...
+
     def list_sealed(self, tenant: str, entry_id: UUID) -> Sequence[SealedField]:
         """Return the sealed fields of an entry, by path (at most one per personal field of its action)."""
+        ...
+
+    def list_sealed_of(self, tenant: str, entry_ids: Sequence[UUID]) -> Sequence[SealedField]:
+        """Return the sealed fields of these entries (at most `READ_BATCH`), in no order."""
         ...
 
     def list_erased(self, tenant: str, after: str, limit: int) -> Sequence[Subject]:

@@ -91,6 +91,21 @@ class SubjectStoreContract:
         assert store.list_sealed("acme", entry_id) == [email, name]
         assert store.list_sealed("other", entry_id) == []
 
+    def test_many_are_read_at_once_each_tenants_own(self, store) -> None:
+        for tenant in ("acme", "other"):
+            add(store, tenant)
+            add(store, tenant, subject=BOB)
+        adas, bobs, theirs = [box(), box(path="email")], box(subject=BOB), box("other")
+        with store.transaction() as tx:
+            tx.add_sealed([*adas, bobs, theirs])
+        wanted = [field.entry_id for field in (*adas, bobs, theirs)]
+        by_id = {field.entry_id: field for field in store.list_sealed_of("acme", wanted)}
+        assert by_id == {field.entry_id: field for field in (*adas, bobs)}
+        assert store.list_sealed_of("acme", []) == []
+        found = store.list_subjects("acme", [ADA, BOB, "sub_nobody"])
+        assert sorted(subject.id for subject in found) == [ADA, BOB]
+        assert {subject.tenant for subject in found} == {"acme"}
+
     def test_a_sealed_field_is_never_replaced(self, store) -> None:
         add(store)
         first = box()

@@ -115,6 +115,12 @@ class MemorySubjectStore:
         own = [sealed for key, sealed in self.tables.sealed.items() if key[:2] == (tenant, entry_id)]
         return sorted(own, key=lambda sealed: sealed.path)
 
+    def list_subjects(self, tenant: str, subjects: Sequence[str]) -> list[Subject]:
+        return [found for name in subjects if (found := self.find_subject(tenant, name))]
+
+    def list_sealed_of(self, tenant: str, entry_ids: Sequence[UUID]) -> list[SealedField]:
+        return [sealed for entry_id in entry_ids for sealed in self.list_sealed(tenant, entry_id)]
+
     def list_erased(self, tenant: str, after: str, limit: int) -> list[Subject]:
         own = [subject for subject in self.tables.subjects.values() if subject.tenant == tenant and subject.id > after]
         marked = [replace(subject, key=None) for subject in own if subject.erased_at_ms is not None]

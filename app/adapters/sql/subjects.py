@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -18,12 +18,14 @@ from app.adapters.sql.engine import open_dedicated, reading, translated_errors
 from app.adapters.sql.store import SqlStore, SqlTx
 from app.errors import AssayError, Conflict, NotFound
 from app.ledger.ports import AppendResult, EntryRow
-from app.subjects.ports import JOURNAL_BATCH, Erasure
+from app.subjects.ports import JOURNAL_BATCH, READ_BATCH, Erasure
 from app.subjects.seal import SealedField, SubjectKey
 from app.subjects.subject import Subject
 
 SCRUB_WAIT_MS: Final = 250
 """How long scrubbing waits for readers; meanwhile nobody can write."""
+
+_T = TypeVar("_T")
 
 _TENANT: Final[sa.BindParameter[str]] = bindparam("of_tenant")
 _SUBJECT: Final[sa.BindParameter[str]] = bindparam("of_subject")
@@ -38,18 +40,21 @@ _HAS_TENANT: Final = sa.text("SELECT 1 FROM tenant WHERE id = :of_tenant")
 _LOCK: Final = select(t.subject.c.erased_at_ms).where(_IS_SUBJECT).with_for_update()
 _KEY: Final = select(t.subject_key.c.key).where(_OWN_KEY)
 _FIND: Final = (
-    select(t.subject.c.erased_at_ms, t.subject_key.c.key)
+    select(t.subject.c.id, t.subject.c.erased_at_ms, t.subject_key.c.key)
     .select_from(
         t.subject.outerjoin(
             t.subject_key,
             sa.and_(t.subject_key.c.tenant == t.subject.c.tenant, t.subject_key.c.subject == t.subject.c.id),
         )
     )
-    .where(_IS_SUBJECT)
+    .where(t.subject.c.tenant == _TENANT, t.subject.c.id.in_(bindparam("subjects", expanding=True)))
 )
 _LIST: Final = (
     select(t.sealed_field)
-    .where(t.sealed_field.c.tenant == _TENANT, t.sealed_field.c.entry_id == bindparam("entry_id", type_=t.EntryId()))
+    .where(
+        t.sealed_field.c.tenant == _TENANT,
+        t.sealed_field.c.entry_id.in_(bindparam("entry_ids", expanding=True, type_=t.EntryId())),
+    )
     .order_by(t.sealed_field.c.path)
 )
 _ERASED: Final = (
@@ -145,14 +150,23 @@ class SqlSubjectStore:
 
     def find_subject(self, tenant: str, subject: str) -> Subject | None:
         """Return the subject."""
+        found = self.list_subjects(tenant, [subject])
+        return found[0] if found else None
+
+    def list_subjects(self, tenant: str, subjects: Sequence[str]) -> list[Subject]:
+        """Return the subjects."""
         with reading(self._engine) as connection:
-            found = connection.execute(_FIND, _names(tenant, subject)).first()
-        return None if found is None else _to_subject(tenant, subject, found.erased_at_ms, found.key)
+            found = connection.execute(_FIND, {"of_tenant": tenant, "subjects": _bounded(subjects)})
+            return [_to_subject(tenant, row.id, row.erased_at_ms, row.key) for row in found]
 
     def list_sealed(self, tenant: str, entry_id: UUID) -> list[SealedField]:
         """Return the sealed fields of an entry."""
+        return self.list_sealed_of(tenant, [entry_id])
+
+    def list_sealed_of(self, tenant: str, entry_ids: Sequence[UUID]) -> list[SealedField]:
+        """Return the sealed fields of the entries."""
         with reading(self._engine) as connection:
-            found = connection.execute(_LIST, {"of_tenant": tenant, "entry_id": entry_id})
+            found = connection.execute(_LIST, {"of_tenant": tenant, "entry_ids": _bounded(entry_ids)})
             return [
                 SealedField(tenant=row.tenant, subject=row.subject, entry_id=row.entry_id, path=row.path, box=row.box)
                 for row in found
@@ -184,6 +198,12 @@ class SqlSubjectStore:
                 return _truncate_wal(driver)
         except AssayError:
             return False
+
+
+def _bounded(wanted: Sequence[_T]) -> list[_T]:
+    if len(wanted) > READ_BATCH:
+        raise ValueError(f"at most {READ_BATCH} at once")
+    return list(wanted)
 
 
 def _truncate_wal(driver: sqlite3.Connection) -> bool:

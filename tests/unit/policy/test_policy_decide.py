@@ -7,18 +7,18 @@ import hmac
 from datetime import UTC, datetime
 from uuid import UUID
 
-import jsonschema_rs
 import pytest
 
 from app.adapters.rego import RegoEngine
 from app.ledger.canonical import canonical
+from app.ledger.entry import Draft
+from app.ledger.registry import open_registry
 from app.policy.bundle import make_bundle
 from app.policy.decide import MAX_INPUT_BYTES, decide, decision_data
-from app.policy.decision import Allow, BundleRef, Deny, EngineRef, Reason, Review
+from app.policy.decision import Allow, BundleRef, Deny, EngineRef, Mode, Reason, Review
 from app.policy.ports import EngineFailed
 from app.policy.query import Query, payment_query
 from tests.policies.rego_suite import shipped
-from tests.unit.policy.schema import DECISION_RECORDED
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, 123000, tzinfo=UTC)
 ID = UUID("0193583e-0000-7000-8000-000000000000")
@@ -41,7 +41,7 @@ class Engine:
         return self.answer
 
 
-def ask(engine, query=None, *, salt=b"s" * 32, bundle=BUNDLE.ref):
+def ask(engine, query=None, *, salt=b"s" * 32, bundle=BUNDLE.ref, mode=Mode.ENFORCE):
     clock = iter([1_000_000, 3_500_999])
     return decide(
         engine,
@@ -51,6 +51,7 @@ def ask(engine, query=None, *, salt=b"s" * 32, bundle=BUNDLE.ref):
         salt=salt,
         new_id=lambda: ID,
         monotonic_ns=lambda: next(clock),
+        mode=mode,
     )
 
 
@@ -62,6 +63,11 @@ def payment(**changes):
 @pytest.fixture(scope="module")
 def engine():
     return RegoEngine(BUNDLE)
+
+
+def check(data):
+    """Hold `data` against the schema of its action; raises Rejected."""
+    open_registry().check(Draft(action="decision.recorded", actor="merchant:shop", data=data))
 
 
 def codes(decision):
@@ -214,13 +220,15 @@ def test_the_input_digest_is_keyed_so_that_a_guessed_input_cannot_be_confirmed()
 def test_the_record_is_canonical_fits_its_schema_and_is_the_same_each_time(engine, changes):
     first, second = (canonical(decision_data(ask(engine, payment(**changes)))) for _ in range(2))
     assert first == second
-    jsonschema_rs.validator_for(DECISION_RECORDED).validate(decision_data(ask(engine, payment(**changes))))
+    check(decision_data(ask(engine, payment(**changes))))
     assert len(first) < 4096
 
 
 def test_the_record_of_a_failure_fits_the_schema_too():
     decision = ask(Engine(EngineFailed("no", failure="timeout")), Query(entrypoint="a/b", document={"x": 0.5}))
-    jsonschema_rs.validator_for(DECISION_RECORDED).validate(decision_data(decision))
+    data = decision_data(decision)
+    check(data)
+    assert (data["replayable"], data["not_replayable"]) == (False, "input_refused")
 
 
 def test_the_result_digest_is_that_of_the_recorded_result(engine):
@@ -231,7 +239,7 @@ def test_the_result_digest_is_that_of_the_recorded_result(engine):
 
 def test_the_record_names_bundle_data_and_engine_exactly(engine):
     data = decision_data(ask(engine, payment()))
-    assert data["bundle"] == {"name": "assay", "digest": BUNDLE.digest}
+    assert data["bundle"] == {"name": "assay", "revision": BUNDLE.digest, "digest": BUNDLE.digest}
     assert [d["name"] for d in data["data"]] == [
         "authz",
         "fraud",
@@ -244,6 +252,21 @@ def test_the_record_names_bundle_data_and_engine_exactly(engine):
     ]
     assert data["engine"] == {"name": "regorus", "version": "0.13.0"}
     assert data["mode"] == "enforce"
+    assert data["replayable"] is True
+    assert "not_replayable" not in data
+
+
+def test_a_shadow_decision_says_that_it_is_one(engine):
+    data = decision_data(ask(engine, payment(), mode=Mode.SHADOW))
+    check(data)
+    assert data["mode"] == "shadow"
+
+
+@pytest.mark.parametrize("failure", ["timeout", "panic", "wrong_bundle", "undefined"])
+def test_a_decision_without_an_answer_is_not_replayable_and_says_why(failure):
+    data = decision_data(ask(Engine(EngineFailed("no", failure=failure))))
+    check(data)
+    assert (data["replayable"], data["not_replayable"]) == (False, "engine_failed")
 
 
 def test_no_part_of_the_name_is_in_the_record(engine):

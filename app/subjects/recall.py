@@ -1,0 +1,130 @@
+"""Recall: past decisions read back for replay, each only if everything about it holds.
+
+In this order, and the first that fails names the refusal (docs/decisions.md lists the codes):
+
+    the entry's leaf hash leads to the root of a checkpoint that the log's keys signed
+    the entry is a decision, its result has the digest beside it, and it was made of an engine's answer
+    its sealed input opens under its subject's key and is what the entry commits to; or it was erased
+    the input has the digest that the decision names
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from app.errors import NotFound, Rejected
+from app.ledger.entry import Entry, parse_entry
+from app.ledger.ports import LedgerReader, StoredEntry, Tenant
+from app.ledger.prove import NotPublishedError, Prover
+from app.ledger.verify.rehash import find_id
+from app.policy.record import INPUT, DecisionRecord, parse_input, parse_record, verify_result
+from app.policy.replay import Past, Unusable
+from app.subjects.personal import ErasedByPolicy, open_all_personal
+from app.subjects.ports import READ_BATCH, SubjectStore
+from app.subjects.seal import SealBrokenError
+from app.tlog.checkpoint import open_checkpoint
+from app.tlog.note import parse_vkey
+from app.tlog.proof import verify_inclusion
+from app.tlog.tree import leaf_hash
+
+ERASED: Final = "erased"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedTree:
+    """A tree that the log's keys signed: `size` leaves with this 32-byte `root`."""
+
+    tenant: str
+    size: int
+    root: bytes
+
+
+def open_tree(reader: LedgerReader, tenant: Tenant, vkeys: Iterable[str], *, size: int | None = None) -> SignedTree:
+    """Return the tree of the newest checkpoint, or of the one for `size`, its signature verified.
+
+    Raises NotPublishedError if there is none, and SignatureError if no key of `vkeys` signed it.
+    """
+    if size is None:
+        note = reader.find_checkpoint(tenant.id)
+    else:
+        note = next((note for found, note in reader.list_checkpoints(tenant.id, size, 1) if found == size), None)
+    if note is None:
+        raise NotPublishedError("this log has no such checkpoint")
+    checkpoint = open_checkpoint(note, map(parse_vkey, vkeys)).checkpoint
+    if checkpoint.origin != tenant.origin:
+        raise Rejected("the checkpoint is of another log", code="checkpoint_damaged")
+    return SignedTree(tenant=tenant.id, size=checkpoint.size, root=checkpoint.root)
+
+
+class Recall:
+    """Reads decisions of one log back."""
+
+    def __init__(self, tree: SignedTree, *, prover: Prover, subjects: SubjectStore) -> None:
+        """`tree` is what entries must lead to; `prover` reads the log that it is of."""
+        self._tree = tree
+        self._prover = prover
+        self._subjects = subjects
+
+    def recall(self, stored: Sequence[StoredEntry]) -> list[Past | Unusable]:
+        """Return each entry as a past decision, or why it cannot be one. At most `READ_BATCH` entries."""
+        if len(stored) > READ_BATCH:
+            raise ValueError(f"at most {READ_BATCH} entries at once")
+        read = [self._read(each) for each in stored]
+        opening = [entry for entry, _ in (pair for pair in read if not isinstance(pair, Unusable))]
+        opened = iter(open_all_personal(self._subjects, self._tree.tenant, opening) if opening else ())
+        return [
+            found if isinstance(found, Unusable) else _unseal(each.index or 0, found[1], next(opened))
+            for each, found in zip(stored, read, strict=True)
+        ]
+
+    def verify(self, stored: StoredEntry) -> None:
+        """Raise Rejected unless the entry leads to the signed root, and NotFound if it is not in that tree."""
+        if stored.index is None or stored.index >= self._tree.size:
+            raise NotPublishedError("the entry is under no checkpoint yet")
+        proof = self._prover.prove_inclusion(self._tree.tenant, stored.index, self._tree.size)
+        verify_inclusion(
+            index=stored.index,
+            size=self._tree.size,
+            leaf=leaf_hash(stored.body),
+            proof=proof,
+            root=self._tree.root,
+        )
+
+    def _read(self, stored: StoredEntry) -> tuple[Entry, DecisionRecord] | Unusable:
+        """Return the verified entry as a decision, or what is wrong with it."""
+        try:
+            self.verify(stored)
+        except NotPublishedError as error:
+            return _refuse(stored, error.code)
+        except (Rejected, NotFound):
+            return _refuse(stored, "entry_not_proven")
+        try:
+            entry = parse_entry(stored.body)
+            record = parse_record(entry)
+            verify_result(record)
+        except Rejected as error:
+            return _refuse(stored, error.code)
+        if record.not_replayable is not None:
+            return _refuse(stored, record.not_replayable)
+        return _refuse(stored, "input_missing") if INPUT not in entry.sealed else (entry, record)
+
+
+def _unseal(index: int, record: DecisionRecord, opened: object) -> Past | Unusable:
+    match opened:
+        case ErasedByPolicy():
+            code = ERASED
+        case SealBrokenError():
+            code = opened.code
+        case _:
+            try:
+                document = parse_input(opened.values[INPUT], expected=record.input_digest)  # type: ignore[attr-defined]
+                return Past(index=index, record=record, document=document)
+            except Rejected as error:
+                code = error.code
+    return Unusable(index=index, entry_id=record.entry_id, code=code)
+
+
+def _refuse(stored: StoredEntry, code: str) -> Unusable:
+    return Unusable(index=stored.index or 0, entry_id=find_id(stored.body) or "", code=code)
