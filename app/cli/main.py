@@ -38,6 +38,9 @@ COMMANDS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "export": ("app.cli.export:app", "Write a log as files that anybody can verify."),
         "witness": ("app.cli.witness:app", "Be a witness of other people's logs."),
     },
+    "Decide": {
+        "policy": ("app.cli.policy:app", "Replay past decisions, and write and test policies."),
+    },
     "Operate": {
         "tenant": ("app.cli.tenant:app", "Add and list tenants, one log each."),
         "token": ("app.cli.token:app", "Issue, list and revoke API tokens."),

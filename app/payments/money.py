@@ -96,8 +96,13 @@ def parse_decimal(amount: str | Decimal, currency: str) -> Money:
 
 def format_decimal(money: Money) -> str:
     """Return the amount in major units with all its decimals; `parse_decimal` is the inverse."""
-    exponent = read_exponent(money.currency)
-    digits = str(money.amount_minor).rjust(exponent + 1, "0")
+    return format_minor(money.amount_minor, money.currency)
+
+
+def format_minor(amount_minor: int, currency: str) -> str:
+    """Return minor units, of a sum of any size too, in major units with all their decimals. Raises Rejected."""
+    exponent = read_exponent(currency)
+    digits = str(amount_minor).rjust(exponent + 1, "0")
     return f"{digits[:-exponent]}.{digits[-exponent:]}" if exponent else digits
 
 

@@ -22,6 +22,8 @@ VERDICTS: Final = ("allow", "deny", "review")
 FORBIDDEN: Final = frozenset({"deny_to_allow"})
 """Changes of verdict that somebody must sign off: what was refused would go through."""
 ERASED: Final = "erased"
+EXPECTED: Final = frozenset({ERASED, "engine_failed", "input_refused"})
+"""Why a decision may rightly be not replayable. Any other reason means that something was altered or lost."""
 SAMPLES: Final = 10
 """Entry ids kept of each kind, the first in log order."""
 MAX_NAMES: Final = 256
@@ -79,6 +81,11 @@ class Tally:
         """Decisions whose change of verdict needs a sign-off."""
         return sum(self.transitions.get(name, 0) for name in FORBIDDEN)
 
+    @property
+    def alarming(self) -> int:
+        """Decisions that cannot be run again and should be."""
+        return sum(count for code, count in self.refused.items() if code not in EXPECTED)
+
     def add(self, past: Past, answer: Answer) -> None:
         """Count a decision that was run again."""
         old, new = past.record.verdict, str(answer.result["verdict"])
@@ -133,8 +140,8 @@ _CHANGES: Final = [(old, new) for old in VERDICTS for new in VERDICTS if old != 
 class Scope:
     """What was asked: which log, up to which signed tree, from when until when, and against which bundle.
 
-    `candidate` is (name, digest), None if each decision was run with its own bundle. Times are ms since 1970, from
-    `since_ms` until before `until_ms`.
+    `candidate` is (name, digest), None if each decision was run with its own bundle. `base` is the digest of the bundle
+    that was in force when this was asked. Times are ms since 1970, from `since_ms` until before `until_ms`.
     """
 
     origin: str
@@ -143,6 +150,7 @@ class Scope:
     since_ms: int | None
     until_ms: int | None
     candidate: tuple[str, str] | None
+    base: str
     engine: EngineRef
 
 
@@ -200,6 +208,7 @@ def make_report(scope: Scope, counted: Tally) -> dict[str, Any]:
         "since_ms": scope.since_ms,
         "until_ms": scope.until_ms,
         "candidate": None if scope.candidate is None else {"name": scope.candidate[0], "digest": scope.candidate[1]},
+        "base": scope.base,
         "engine": {"name": scope.engine.name, "version": scope.engine.version},
         "decisions": counted.decisions,
         "different": counted.different,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from app.errors import NotFound, Rejected
 from app.ledger.entry import Entry, parse_entry
@@ -20,7 +19,7 @@ from app.ledger.ports import LedgerReader, StoredEntry, Tenant
 from app.ledger.prove import NotPublishedError, Prover
 from app.ledger.verify.rehash import find_id
 from app.policy.record import INPUT, DecisionRecord, parse_input, parse_record, verify_result
-from app.policy.replay import Past, Unusable
+from app.policy.replay import ERASED, Past, Unusable
 from app.subjects.personal import ErasedByPolicy, open_all_personal
 from app.subjects.ports import READ_BATCH, SubjectStore
 from app.subjects.seal import SealBrokenError
@@ -28,8 +27,6 @@ from app.tlog.checkpoint import open_checkpoint
 from app.tlog.note import parse_vkey
 from app.tlog.proof import verify_inclusion
 from app.tlog.tree import leaf_hash
-
-ERASED: Final = "erased"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +60,7 @@ class Recall:
 
     def __init__(self, tree: SignedTree, *, prover: Prover, subjects: SubjectStore) -> None:
         """`tree` is what entries must lead to; `prover` reads the log that it is of."""
-        self._tree = tree
+        self.tree = tree
         self._prover = prover
         self._subjects = subjects
 
@@ -73,7 +70,7 @@ class Recall:
             raise ValueError(f"at most {READ_BATCH} entries at once")
         read = [self._read(each) for each in stored]
         opening = [entry for entry, _ in (pair for pair in read if not isinstance(pair, Unusable))]
-        opened = iter(open_all_personal(self._subjects, self._tree.tenant, opening) if opening else ())
+        opened = iter(open_all_personal(self._subjects, self.tree.tenant, opening) if opening else ())
         return [
             found if isinstance(found, Unusable) else _unseal(each.index or 0, found[1], next(opened))
             for each, found in zip(stored, read, strict=True)
@@ -81,15 +78,15 @@ class Recall:
 
     def verify(self, stored: StoredEntry) -> None:
         """Raise Rejected unless the entry leads to the signed root, and NotFound if it is not in that tree."""
-        if stored.index is None or stored.index >= self._tree.size:
+        if stored.index is None or stored.index >= self.tree.size:
             raise NotPublishedError("the entry is under no checkpoint yet")
-        proof = self._prover.prove_inclusion(self._tree.tenant, stored.index, self._tree.size)
+        proof = self._prover.prove_inclusion(self.tree.tenant, stored.index, self.tree.size)
         verify_inclusion(
             index=stored.index,
-            size=self._tree.size,
+            size=self.tree.size,
             leaf=leaf_hash(stored.body),
             proof=proof,
-            root=self._tree.root,
+            root=self.tree.root,
         )
 
     def _read(self, stored: StoredEntry) -> tuple[Entry, DecisionRecord] | Unusable:

@@ -40,6 +40,7 @@ from app.payments.ports import Clock, Connector
 from app.policy.bundle import Bundle
 from app.settings import Settings
 from app.subjects.erase import AlreadyErased, Erased, Replay, erase, replay_journal
+from app.subjects.recall import Recall, open_tree
 from app.tlog.checkpoint import parse_checkpoint
 from app.tlog.note import parse_note
 from app.tlog.policy import parse_policy
@@ -196,6 +197,11 @@ class Installation:
     def active_bundle(self, tenant: str) -> Bundle:
         """Return the bundle that decides for this tenant; a promotion elsewhere is seen within a second."""
         return self.policies.library.active(tenant)
+
+    def recall(self, tenant: Tenant, *, size: int | None = None) -> Recall:
+        """Return what reads a log's past decisions back, against its newest signed tree or that of `size`."""
+        tree = open_tree(self.store, tenant, self.keyring.known(tenant), size=size)
+        return Recall(tree, prover=Prover(self.store), subjects=self.subject_store())
 
     def erase(self, tenant: str, subject: str, *, reason: str, actor: str) -> Erased | AlreadyErased:
         """Erase a person's data."""

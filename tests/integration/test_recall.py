@@ -151,7 +151,7 @@ def test_a_root_that_was_not_signed_proves_nothing(log):
     log.decide()
     [past] = log.recall()
     recall = log.open_recall()
-    recall._tree = replace(recall._tree, root=bytes(32))
+    recall.tree = replace(recall.tree, root=bytes(32))
     assert codes(recall.recall(log.list_decisions())) == ["entry_not_proven"]
     assert parse_entry(log.list_decisions()[0].body).id == past.record.entry_id
 

@@ -160,6 +160,7 @@ def scope(**changes):
         "since_ms": None,
         "until_ms": None,
         "candidate": ("candidate", CANDIDATE),
+        "base": OWN,
         "engine": ENGINE,
     }
     return Scope(**(values | changes))
