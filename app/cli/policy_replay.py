@@ -36,7 +36,6 @@ from app.cli.replaying import (
     Progress,
     ReplayState,
     find_start,
-    read_active,
     run_job,
 )
 from app.cli.token import UNITS_S, parse_duration
@@ -138,6 +137,8 @@ def plan_job(
         raise Malformed("give either --bundle or --digest", code="usage")
     candidate = None if folder is None else load_bundle(folder, name=CANDIDATE)
     log = installation.read_tenant(tenant)
+    if digest is not None:
+        installation.read_bundle(tenant, digest)  # raises NotFound now, not in every process
     size = installation.recall(log).tree.size
     since_ms = parse_time(since, now_ms())
     return Job(
@@ -162,7 +163,7 @@ def make_scope(installation: Installation, job: Job) -> Scope:
         since_ms=job.since_ms,
         until_ms=job.until_ms,
         candidate=None if job.candidate is None else (CANDIDATE, job.candidate),
-        base=read_active(installation).digest,
+        base=installation.active_bundle(job.tenant.id).digest,
         engine=ENGINE,
     )
 

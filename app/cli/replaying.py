@@ -34,7 +34,7 @@ from app.policy.record import ACTION
 from app.policy.replay import Tally, parse_tally, tally
 from app.settings import Settings
 from app.subjects.ports import READ_BATCH
-from app.wiring import Installation, find_shipped
+from app.wiring import Installation
 
 CHUNK_ENTRIES: Final = 2048
 """Indexes of one task: some hundred decisions, a fraction of a second."""
@@ -133,19 +133,10 @@ class Engines:
 
 
 def read_bundle(installation: Installation, job: Job, digest: str) -> Bundle:
-    """Return the bundle of this digest: the candidate's folder, or what the installation has. Raises NotFound."""
-    folders = [job.folder, installation.settings.policies_dir, find_shipped("policies")]
-    for folder in folders:
-        if folder is not None:
-            bundle = load_bundle(folder, name=CANDIDATE if folder == job.folder else "assay")
-            if bundle.digest == digest:
-                return bundle
-    raise NotFound("there is no such bundle", code="bundle_unknown")
-
-
-def read_active(installation: Installation) -> Bundle:
-    """Return the bundle that is in force."""
-    return load_bundle(installation.settings.policies_dir or find_shipped("policies"), name="assay")
+    """Return the bundle of this digest: the candidate's folder, or what the tenant has kept. Raises NotFound."""
+    if digest == job.candidate and job.folder is not None:
+        return load_bundle(job.folder, name=CANDIDATE)
+    return installation.read_bundle(job.tenant.id, digest)
 
 
 def find_start(installation: Installation, tenant: Tenant, size: int, since_ms: int | None) -> int:

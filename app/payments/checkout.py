@@ -22,18 +22,16 @@ from uuid import UUID
 
 from app.errors import Conflict, Rejected
 from app.ledger.card import refuse_card_numbers
-from app.ledger.entry import SALT_BYTES, Draft
+from app.ledger.entry import Draft
 from app.payments.intent import Intent, IntentState
 from app.payments.money import Money
 from app.payments.pay import PAY_BUDGET_S, open_intent, pay
 from app.payments.ports import Clock, Connector, PaymentStore, PaymentTransaction
 from app.policy.bundle import Bundle
-from app.policy.decide import decide, decision_data, input_document
 from app.policy.decision import Decision
-from app.policy.ports import PolicyEngine
 from app.policy.query import payment_query
-from app.policy.record import ACTION as DECISION_RECORDED
-from app.policy.record import INPUT, format_input
+from app.subjects.decider import Case
+from app.subjects.decider import Decide as DecideCase
 from app.subjects.personal import append_personal
 from app.subjects.ports import Append, SubjectTransaction
 from app.subjects.seal import RandomBytes
@@ -117,29 +115,31 @@ class Checkout:
         *,
         store: CheckoutStore,
         append: Append,
-        engine: PolicyEngine,
+        decide: DecideCase,
+        shadow: Callable[[Case, Decision], None],
         active_bundle: Callable[[str], Bundle],
         connectors: Mapping[str, Connector],
         secret: bytes,
         clock: Clock,
         new_id: Callable[[], UUID],
         random_bytes: RandomBytes,
-        monotonic_ns: Callable[[], int],
     ) -> None:
-        """`active_bundle` returns the policies in force for a tenant.
+        """`decide` puts each decision on the log; `shadow` is told of it, and returns at once.
+
+        `active_bundle` returns the policies in force for a tenant.
 
         `secret` keys the idempotency keys that PSPs see; losing it is safe, the attempts keep theirs.
         """
         self._store = store
         self._append = append
-        self._engine = engine
+        self._decide_case = decide
+        self._shadow = shadow
         self._active_bundle = active_bundle
         self._connectors = connectors
         self._secret = secret
         self._clock = clock
         self._new_id = new_id
         self._random_bytes = random_bytes
-        self._monotonic_ns = monotonic_ns
 
     def make(self, request: PaymentRequest) -> Outcome:
         """Make the payment, or find the one that this key made.
@@ -215,34 +215,22 @@ class Checkout:
 
     def _decide(self, intent: Intent, request: PaymentRequest) -> Decision:
         """Decide, and put the decision on the log with its input sealed. If that fails, this raises."""
-        query = payment_query(
-            amount_minor=intent.money.amount_minor,
-            currency=intent.money.currency,
-            country=request.country,
-            payer_name=request.payer["name"],
-            payer_country=request.payer_country,
-            payment_id=intent.id,
-        )
-        salt, now = self._random_bytes(SALT_BYTES), self._clock.now()
-        decision = decide(
-            self._engine,
-            query,
-            bundle=self._active_bundle(request.tenant).ref,
-            now=now,
-            salt=salt,
-            new_id=self._new_id,
-            monotonic_ns=self._monotonic_ns,
-        )
-        draft = Draft(
-            action=DECISION_RECORDED,
+        case = Case(
+            tenant=request.tenant,
             actor=request.actor,
-            subject=intent.subject,  # the payer's own, when another request with this key opened the payment
-            ref={"payment": intent.id, "decision": decision.decision_id},
-            data=decision_data(decision),
+            subject=intent.subject or request.subject,  # of the request that opened the payment under this key
+            ref={"payment": intent.id},
+            query=payment_query(
+                amount_minor=intent.money.amount_minor,
+                currency=intent.money.currency,
+                country=request.country,
+                payer_name=request.payer["name"],
+                payer_country=request.payer_country,
+                payment_id=intent.id,
+            ),
         )
-        sealed = {INPUT: format_input(input_document(query, now), salt)}
-        with self._store.transaction() as tx:
-            self._append_sealed(tx, request, draft, sealed)
+        decision = self._decide_case(case, bundle=self._active_bundle(request.tenant).ref)
+        self._shadow(case, decision)
         return decision
 
     def _append_sealed(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -24,15 +24,15 @@ from app.adapters.sql.policies import SqlBundleStore
 from app.adapters.sql.store import SqlStore
 from app.adapters.sql.subjects import SqlSubjectStore
 from app.adapters.sql.tokens import SqlTokenStore
-from app.adapters.witness_http import HttpWitness
 from app.credentials.pepper import Pepper, read_pepper
 from app.errors import AssayError, Malformed
 from app.ledger.anchored import verify_anchored
 from app.ledger.append import append
-from app.ledger.cosign import Cosigners, Mode, WitnessEvent
+from app.ledger.cosign import Cosigners
 from app.ledger.entry import Draft, parse_entry
 from app.ledger.keys import KEY_ACTIONS, KeyEntry, KeyLife, read_history
 from app.ledger.ports import AppendResult, EntryWriter, Tenant
+from app.ledger.prove import Prover
 from app.ledger.publish import Sequencer
 from app.ledger.registry import open_registry
 from app.payments.checkout import Checkout
@@ -41,13 +41,12 @@ from app.policy.bundle import Bundle
 from app.settings import Settings
 from app.subjects.erase import AlreadyErased, Erased, Replay, erase, replay_journal
 from app.subjects.recall import Recall, open_tree
+from app.subjects.shadow import Shadow
 from app.tlog.checkpoint import parse_checkpoint
 from app.tlog.note import parse_note
-from app.tlog.policy import parse_policy
 from app.tlog.tile import expand_tile
-from app.wiring.policies import EngineOfBundles, Policies
-
-log = logging.getLogger("assay.wiring")
+from app.wiring.policies import EngineOfBundles, Policies, open_decider
+from app.wiring.witnesses import open_cosigners
 
 PUBLISH_LAG_LIMIT_S = 10
 """An entry that waits longer than this for its checkpoint makes us not ready, in seconds."""
@@ -129,24 +128,9 @@ class Installation:
 
     def _cosigner(self, tenant: Tenant) -> Cosigners | None:
         """Return who asks the witnesses of the trust file, kept as long as the process; None without such a file."""
-        settings = self.settings
-        if settings.trust_file is None:
-            return None
-        if tenant.id not in self._cosigners:
-            policy = parse_policy(settings.trust_file.read_bytes())
-            clients = [
-                HttpWitness(witness.name, witness.url, timeout_s=settings.witness_timeout_s)
-                for witness in policy.witnesses
-                if witness.url
-            ]
-            self._cosigners[tenant.id] = Cosigners(
-                policy,
-                clients,
-                mode=Mode(settings.witness_mode),
-                timeout_s=settings.witness_timeout_s,
-                report=_report_witness,
-            )
-        return self._cosigners[tenant.id]
+        if self.settings.trust_file is not None and tenant.id not in self._cosigners:
+            self._cosigners[tenant.id] = open_cosigners(self.settings, self.settings.trust_file)
+        return self._cosigners.get(tenant.id)
 
     def token_store(self) -> SqlTokenStore:
         """Return where tokens are kept."""
@@ -177,17 +161,19 @@ class Installation:
 
     def checkout(self) -> Checkout:
         """Return what makes payments."""
+        decider = partial(open_decider, self.subject_store(), self.append_in, now=CLOCK.now, new_id=new_entry_id)
+        read, find_shadow = self.policies.library.read_loaded, self.policies.library.find_shadow
         return Checkout(
             store=self.payment_store(),
             append=self.append_in,
-            engine=EngineOfBundles(self.policies.library.read_loaded),
+            decide=decider(EngineOfBundles(read)).decide,
+            shadow=Shadow(find_bundle=find_shadow, decide=decider(EngineOfBundles(read)).decide).ask,
             active_bundle=self.active_bundle,
             connectors=self.connectors(),
             secret=self.secret(PAYMENT_SECRET).secret,
             clock=CLOCK,
             new_id=new_entry_id,
             random_bytes=os.urandom,
-            monotonic_ns=time.perf_counter_ns,
         )
 
     def read_bundle(self, tenant: str, digest: str) -> Bundle:
@@ -282,7 +268,3 @@ class Installation:
         with self.store.transaction() as tx:
             self.append_in(tx, tenant, draft, entry_id)
         return entry_id
-
-
-def _report_witness(event: WitnessEvent) -> None:
-    log.warning("witness %s: %s: %s", event.witness, event.code, event.detail)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -14,13 +16,15 @@ from app.adapters.bundle_key import FileBundleSigner
 from app.adapters.rego import PooledEngine, RegoEngine
 from app.adapters.rego_tests import run_tests
 from app.adapters.sql.policies import SqlBundleStore
+from app.adapters.sql.subjects import SqlSubjectStore
 from app.errors import Conflict, Malformed
 from app.policy.bundle import TEST_SUFFIX, Bundle, make_bundle, read_files
 from app.policy.decision import EngineRef
 from app.policy.kept import KeptBundle, State
 from app.policy.library import BundleLibrary
 from app.policy.life import BundleLife
-from app.policy.ports import Append, CheckResult
+from app.policy.ports import Append, CheckResult, PolicyEngine
+from app.subjects.decider import Decider
 
 BUNDLE_NAME: Final = "assay"
 """Of every bundle that Assay makes, and the name under which OPA servers ask for it."""
@@ -89,6 +93,26 @@ class EngineOfBundles:
                 self._engines.clear()
             engine = self._engines[bundle_digest] = PooledEngine(RegoEngine(self._read(bundle_digest)))
         return engine.evaluate(entrypoint, document, bundle_digest=bundle_digest)
+
+
+def open_decider(
+    store: SqlSubjectStore,
+    append: Append,
+    engine: PolicyEngine,
+    *,
+    now: Callable[[], datetime],
+    new_id: Callable[[], UUID],
+) -> Decider:
+    """Return what decides with this engine and logs it."""
+    return Decider(
+        store=store,
+        append=append,
+        engine=engine,
+        now=now,
+        new_id=new_id,
+        random_bytes=os.urandom,
+        monotonic_ns=time.perf_counter_ns,
+    )
 
 
 def load_folder(folder: Path) -> tuple[Bundle, dict[str, bytes]]:

@@ -20,6 +20,7 @@ from app.ledger.verify.trust import read_trust
 from app.payments import checkout
 from app.payments.checkout import IN_FLIGHT_S
 from app.payments.intent import Intent
+from app.subjects import decider
 from tests.e2e.conftest import PAYER, Shop, make_payment, open_shop
 from tests.parts.web import TENANT, WAIT
 from tests.web.problem import read_problem
@@ -355,14 +356,14 @@ def test_a_clock_that_stepped_back_does_not_lock_a_payment_up(shop: Shop, monkey
 
 
 def test_a_decision_that_cannot_be_logged_is_not_acted_on(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    append_personal = checkout.append_personal
+    append_personal = decider.append_personal
 
     def refuse_decisions(tx: Any, tenant: str, draft: Draft, *arguments: Any, **named: Any) -> Any:
         if draft.action == "decision.recorded":
             raise Unavailable("the log is away")
         return append_personal(tx, tenant, draft, *arguments, **named)
 
-    monkeypatch.setattr(checkout, "append_personal", refuse_decisions)
+    monkeypatch.setattr(decider, "append_personal", refuse_decisions)
     assert shop.pay("unlogged").status_code == 503
     assert shop.list_states() == ["created"]
     assert shop.list_charges() == []
