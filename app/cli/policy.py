@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from app.cli import policy_replay
+from app.cli import policy_author, policy_explain, policy_replay
 from app.cli.output import PLAIN
 
 app = typer.Typer(
@@ -17,4 +17,11 @@ def policy() -> None:
     """Replay past decisions, and write and test policies."""
 
 
+app.command("test", help=policy_author.TEST_HELP)(policy_author.run_tests)
+app.command("check", help=policy_author.CHECK_HELP)(policy_author.check)
+app.command("coverage", help=policy_author.COVERAGE_HELP)(policy_author.coverage)
+app.command("lint", help=policy_author.LINT_HELP)(policy_author.lint)
+app.command("fmt", help=policy_author.FMT_HELP)(policy_author.fmt)
+app.command("eval", help=policy_explain.EVAL_HELP)(policy_explain.evaluate)
+app.command("explain", help=policy_explain.EXPLAIN_HELP)(policy_explain.explain)
 app.command("replay", help=policy_replay.HELP)(policy_replay.replay)

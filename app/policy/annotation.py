@@ -47,6 +47,7 @@ class Rule:
     name: str
     first: int
     last: int
+    is_function: bool = False
     annotation: Annotation = field(default_factory=Annotation)
 
     @property
@@ -85,6 +86,7 @@ def _read_module(path: str, text: str) -> Iterator[Rule]:
             name=name,
             first=start + 1,
             last=body[-1] + 1,
+            is_function=lines[start].startswith(f"{name}("),
             annotation=said[name] if annotation == Annotation() else annotation,
         )
 

@@ -44,8 +44,8 @@ class Step:
 
 
 def list_queries(rules: Sequence[Rule]) -> list[str]:
-    """Return what to ask besides the rule in question, each name once."""
-    return sorted({rule.query for rule in rules})
+    """Return what to ask besides the rule in question, each name once; a function has no value of its own."""
+    return sorted({rule.query for rule in rules if not rule.is_function})
 
 
 def explain(rules: Sequence[Rule], trace: Trace) -> list[Step]:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 from app.errors import NotFound, Rejected
 from app.ledger.entry import Entry, parse_entry
-from app.ledger.ports import LedgerReader, StoredEntry, Tenant
+from app.ledger.ports import EntryFilter, LedgerReader, StoredEntry, Tenant
 from app.ledger.prove import NotPublishedError, Prover
 from app.ledger.verify.rehash import find_id
-from app.policy.record import INPUT, DecisionRecord, parse_input, parse_record, verify_result
+from app.policy.record import ACTION, INPUT, DecisionRecord, parse_input, parse_record, verify_result
 from app.policy.replay import ERASED, Past, Unusable
 from app.subjects.personal import ErasedByPolicy, open_all_personal
 from app.subjects.ports import READ_BATCH, SubjectStore
@@ -53,6 +53,20 @@ def open_tree(reader: LedgerReader, tenant: Tenant, vkeys: Iterable[str], *, siz
     if checkpoint.origin != tenant.origin:
         raise Rejected("the checkpoint is of another log", code="checkpoint_damaged")
     return SignedTree(tenant=tenant.id, size=checkpoint.size, root=checkpoint.root)
+
+
+def read_decision(reader: LedgerReader, tree: SignedTree, decision_id: str) -> StoredEntry:
+    """Return the published entry of a decision. Raises NotFound: absent, not yet published, or another tenant's."""
+    after: int | None = 0
+    while after is not None:
+        page = reader.list_entries(
+            tree.tenant, EntryFilter(action=ACTION, ref=decision_id), start=after, stop=tree.size, limit=READ_BATCH
+        )
+        for stored in page.entries:
+            if parse_record(parse_entry(stored.body)).decision_id == decision_id:
+                return stored
+        after = page.next_index
+    raise NotFound("there is no such decision, or it is not published yet", code="decision_unknown")
 
 
 class Recall:

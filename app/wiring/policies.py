@@ -15,15 +15,18 @@ from uuid import UUID
 from app.adapters.bundle_key import FileBundleSigner
 from app.adapters.rego import PooledEngine, RegoEngine
 from app.adapters.rego_tests import run_tests
+from app.adapters.rego_trace import DoesNotCompileError, TraceFailedError, run_rules
 from app.adapters.sql.policies import SqlBundleStore
 from app.adapters.sql.subjects import SqlSubjectStore
 from app.errors import Conflict, Malformed
+from app.policy.annotation import list_rules
 from app.policy.bundle import TEST_SUFFIX, Bundle, make_bundle, read_files
 from app.policy.decision import EngineRef
+from app.policy.explain import Step, Trace, explain, list_queries
 from app.policy.kept import KeptBundle, State
 from app.policy.library import BundleLibrary
 from app.policy.life import BundleLife
-from app.policy.ports import Append, CheckResult, PolicyEngine
+from app.policy.ports import Append, CheckResult, EngineFailed, PolicyEngine
 from app.subjects.decider import Decider
 
 BUNDLE_NAME: Final = "assay"
@@ -113,6 +116,30 @@ def open_decider(
         random_bytes=os.urandom,
         monotonic_ns=time.perf_counter_ns,
     )
+
+
+def trace_rules(bundle: Bundle, entrypoint: str, document: Mapping[str, Any]) -> tuple[Trace, list[Step]]:
+    """Return what the rule `package/rule` comes to for the input, and each rule that was looked at on the way.
+
+    Runs within bounds, in a process of its own. Raises Malformed if the bundle does not compile, and EngineFailed.
+    """
+    rules, query = list_rules(bundle.modules), "data." + entrypoint.replace("/", ".")
+    try:
+        run = run_rules(bundle.modules, bundle.data, [query], document=dict(document), besides=list_queries(rules))
+    except DoesNotCompileError as error:
+        raise Malformed(f"the bundle {bundle.name!r} does not compile: {error}", code="bundle_malformed") from None
+    except TraceFailedError as error:
+        raise EngineFailed(str(error), failure=error.failure) from None
+    if query in run.errors:
+        raise EngineFailed(f"failed: {run.errors[query]}", failure="error")
+    trace = Trace(value=run.values.get(query), covered=run.covered, not_covered=run.not_covered, values=run.values)
+    return trace, explain(rules, trace)
+
+
+def list_dialect_offences(bundle: Bundle) -> list[str]:
+    """Return what the bundle's modules use outside the portable dialect."""
+    del bundle
+    return []
 
 
 def load_folder(folder: Path) -> tuple[Bundle, dict[str, bytes]]:
