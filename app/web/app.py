@@ -49,7 +49,7 @@ def create_app(services: Services) -> OpenAPI:
     )
     app.config["SWAGGER_CONFIG"] = {"validatorUrl": None}  # the page asks nobody but us
     problems.register(app)
-    Gate(app, services.authenticate, services.settings)
+    Gate(app, services.authenticate, services.authorize, services.settings)
     for blueprint in (
         merchant.create_blueprint(services),
         batch.create_blueprint(services),

@@ -1,7 +1,7 @@
-"""Who asks, and how often: bearer tokens, scopes, rate limits.
+"""Who asks, what for, and how often: bearer tokens, scopes, rate limits.
 
-A view declares its scope with `needs`; one that declares nothing is public. The token is checked before anything of
-the request is parsed.
+A view declares its scope with `needs`; one that declares nothing asks for no token. The policy `authz` has the last
+word, and a view without a row in its table is refused to everybody. All this comes before the request is parsed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from flask import Flask, Request, request
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
+from werkzeug.routing import Rule
 
 from app.credentials.merchant_token import Principal
 from app.credentials.ports import Scope
 from app.errors import NotFound, Unauthenticated, Unavailable
+from app.policy.authorize import Authorize
 from app.settings import Settings
 
 View = TypeVar("View", bound=Callable[..., object])
@@ -28,6 +30,10 @@ CALLERS_LIMIT = 10_000
 """Callers remembered by a counter; past it their leases are taken anew."""
 LEASES_PER_LIMIT = 100
 """A limiter is asked once for a hundredth of its limit: a busy token costs it nothing."""
+
+NOBODY: frozenset[Scope] = frozenset()
+AUTOMATIC = {"HEAD", "OPTIONS"}
+"""Methods that the framework answers itself, as the view's own."""
 
 Authenticate = Callable[[str], Principal]
 
@@ -83,10 +89,13 @@ class Counter:
 class Gate:
     """The checks before and after every request."""
 
-    def __init__(self, app: Flask, authenticate: Authenticate, settings: Settings) -> None:
+    def __init__(self, app: Flask, authenticate: Authenticate, authorize: Authorize, settings: Settings) -> None:
         """Hook into `app`."""
         self._authenticate = authenticate
+        self._authorize = authorize
         self._views = app.view_functions
+        self._rules = app.url_map
+        self._operations: dict[str, str] = {}
         self._callers = Counter(settings.rate_limit_per_minute)
         self._visitors = Counter(settings.public_rate_limit_per_minute)
         app.before_request(self.check)
@@ -94,9 +103,11 @@ class Gate:
     def check(self) -> None:
         """Authenticate the request, authorise it, and count it."""
         asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 -- each use of the proxy is a look-up
-        scope = getattr(self._views.get(asked.endpoint or ""), "scope", None)
-        if scope is None:
+        endpoint = asked.endpoint
+        if endpoint is None or getattr(self._views.get(endpoint), "scope", None) is None:
             self._visitors.count(asked.remote_addr or "unknown")
+            if endpoint is not None:
+                self._authorize(NOBODY, self._name(endpoint))
             return
         try:
             principal = self._authenticate(_bearer_token(asked))
@@ -105,7 +116,20 @@ class Gate:
             raise
         asked.environ[PRINCIPAL] = principal
         self._callers.count(principal.token_id)
-        principal.require(scope)
+        self._authorize(principal.scopes, self._name(endpoint))
+
+    def _name(self, endpoint: str) -> str:
+        """Return the operation's name in the policy's table, `POST /v1/entries`; views do not come and go."""
+        operation = self._operations.get(endpoint)
+        if operation is None:
+            operation = self._operations[endpoint] = name_operation(next(self._rules.iter_rules(endpoint)))
+        return operation
+
+
+def name_operation(rule: Rule) -> str:
+    """Return the name of what a rule serves: its method, and its path as the application declares it."""
+    methods = sorted((rule.methods or set()) - AUTOMATIC)
+    return f"{','.join(methods)} {rule.rule}"
 
 
 def require_tenant(tenant: str) -> None:

@@ -20,6 +20,7 @@ from app.adapters.sql.policies import SqlBundleStore
 from app.adapters.sql.subjects import SqlSubjectStore
 from app.errors import Conflict, Malformed
 from app.policy.annotation import list_rules
+from app.policy.authorize import Authorizer
 from app.policy.bundle import TEST_SUFFIX, Bundle, make_bundle, read_files
 from app.policy.decision import EngineRef
 from app.policy.explain import Step, Trace, explain, list_queries
@@ -61,6 +62,11 @@ class Policies:
         return BundleLife(
             store=self.store, signer=self.signer, check=check_bundle, append=self._append, new_id=self._new_id
         )
+
+    def authorizer(self) -> Authorizer:
+        """Who may call what, by the folder's policies: what a tenant promotes opens no door."""
+        bundle, _ = load_folder(self._folder)
+        return Authorizer(PooledEngine(RegoEngine(bundle), threads=1), bundle_digest=bundle.digest)
 
     def adopt(self, tenant: str) -> KeptBundle | None:
         """Give a tenant without active policies those of the folder; None if it has some by now."""

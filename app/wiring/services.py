@@ -19,6 +19,7 @@ from app.ledger.ports import LedgerStore
 from app.ledger.prove import Prover
 from app.ledger.wait import PublicationWatch
 from app.payments.checkout import Checkout
+from app.policy.authorize import Authorize
 from app.settings import Settings
 from app.subjects.erase import AlreadyErased, Erased
 from app.wiring.installation import (
@@ -46,6 +47,7 @@ class Services:
     watch: PublicationWatch
     group: GroupCommit
     authenticate: Callable[[str], Principal]
+    authorize: Authorize
     checkout: Checkout
     payment_store: SqlPaymentStore
     erase: Erase
@@ -87,6 +89,7 @@ def build_services(installation: Installation) -> Services:
         payment_store=installation.payment_store(),
         erase=installation.erase,
         authenticate=lambda presented: tokens.authenticate(presented, now_ms=now_ms()),
+        authorize=installation.policies.authorizer().require,
         log_keys=installation.log_keys,
         errors_page=(find_shipped("docs") / "errors.md").read_text(),
         log_states=installation.log_states,
