@@ -28,6 +28,7 @@ from app.policy.kept import KeptBundle, State
 from app.policy.library import BundleLibrary
 from app.policy.life import BundleLife
 from app.policy.ports import Append, CheckResult, EngineFailed, PolicyEngine
+from app.policy.routing_table import Kind, list_problems
 from app.subjects.decider import Decider
 
 BUNDLE_NAME: Final = "assay"
@@ -157,9 +158,11 @@ def load_folder(folder: Path) -> tuple[Bundle, dict[str, bytes]]:
 
 
 def check_bundle(bundle: Bundle, tests: Mapping[str, bytes]) -> CheckResult:
-    """Compile the bundle and run its tests (app.policy.ports.BundleCheck)."""
+    """Compile the bundle, look at its routing table and run its tests (app.policy.ports.BundleCheck)."""
     try:
         RegoEngine(bundle)
     except Malformed as error:
         return CheckResult(problems=(str(error),), tests=0)
-    return run_tests(bundle, tests)
+    found = list_problems(bundle.data["routing"]) if "routing" in bundle.data else []
+    blocking = tuple(f"data/routing: {problem.message}" for problem in found if problem.kind is not Kind.OVERLAP)
+    return CheckResult(problems=blocking, tests=0) if blocking else run_tests(bundle, tests)
