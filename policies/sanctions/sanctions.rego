@@ -13,7 +13,10 @@ package sanctions
 # custom:
 #   control: SAN-NAME-1
 #   effective_from: "2024-12-30"
-decide := deny("sanctions_name_match", "The payer's name equals a name on the sanctions list.") if {
+decide := review("sanctions_list_missing", "There is no sanctions list to compare the payer's name with.") if {
+	is_array(input.payer.name_tokens)
+	count(listed) == 0
+} else := deny("sanctions_name_match", "The payer's name equals a name on the sanctions list.") if {
 	readable
 	same
 } else := review("sanctions_name_near", "The payer's name holds, or is part of, a name on the sanctions list.") if {

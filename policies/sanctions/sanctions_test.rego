@@ -54,6 +54,12 @@ test_as_many_words_as_the_bound_are_compared if {
 	verdict(many) == "allow"
 }
 
+test_without_a_list_every_name_is_reviewed if {
+	answer := sanctions.decide with input as {"payer": {"name_tokens": ["ada"]}} with data.data.sanctions.entries as []
+	answer.verdict == "review"
+	answer.reasons[0].code == "sanctions_list_missing"
+}
+
 test_no_name_is_no_answer if {
 	not sanctions.decide with input as {"payer": {}}
 }

@@ -187,6 +187,12 @@ catalogue := {
 }
 
 # METADATA
+# title: No more hits than a verdict may rest on
+# custom:
+#   control: SAN-HIT-2
+few_enough if count(input.screening.hits) <= bands.max_hits
+
+# METADATA
 # title: The law behind a list
 # custom:
 #   control: SAN-HIT-4
@@ -227,5 +233,5 @@ findings contains answers.found(catalogue, "sanctions_hit_unreadable") if {
 }
 
 findings contains answers.found(catalogue, "sanctions_hits_too_many") if {
-	count(input.screening.hits) > bands.max_hits
+	not few_enough
 }
