@@ -9,7 +9,7 @@ import pytest
 
 from app.policy import routing_table
 from app.policy.routing_table import Kind, list_problems
-from app.policy_wiring import check_bundle
+from app.wiring.policies import check_bundle
 from tests.policies.asking import ask, with_data
 from tests.policies.rego_suite import shipped
 
