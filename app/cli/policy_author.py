@@ -20,8 +20,8 @@ from app.errors import Malformed, Rejected
 from app.policy.annotation import list_rules
 from app.policy.bundle import TEST_SUFFIX, Bundle, load_bundle
 from app.policy.explain import list_queries
-from app.policy_wiring import list_dialect_offences
 from app.wiring import find_shipped
+from app.wiring.policies import list_dialect_offences, list_table_problems
 
 TESTS_LIMIT_S: Final = 120.0
 """Processor time of all tests together, on the embedded engine."""
@@ -155,7 +155,7 @@ def list_problems(bundle: Bundle) -> list[str]:
     except TraceFailedError:
         return list_dialect_offences(bundle)  # a rule that loops without its input: its tests tell
     unsafe = {problem for problem in run.errors.values() if any(words in problem for words in _UNSAFE)}
-    return sorted(unsafe) + list_dialect_offences(bundle)
+    return sorted(unsafe) + list_dialect_offences(bundle) + list_table_problems(bundle)
 
 
 def coverage(

@@ -20,8 +20,8 @@ from app.policy.decide import MAX_INPUT_BYTES, Answer, parse_answer
 from app.policy.explain import Step, say
 from app.policy.ports import EngineFailed
 from app.policy.replay import Past, Unusable
-from app.policy_wiring import trace_rules
 from app.subjects.recall import read_decision
+from app.wiring.policies import trace_rules
 
 EVAL_HELP: Final = describe(
     "Evaluate a rule for an input, and say which rules were looked at.",

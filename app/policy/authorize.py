@@ -33,7 +33,7 @@ class Authorizer:
     def require(self, scopes: Collection[str], operation: str) -> None:
         """Return if a row of the policy's table allows this operation to a caller with these scopes.
 
-        Raises Refused by the code of the policy's reason (`scope_missing`, `operation_unlisted`), and Unavailable
+        Raises Refused (`scope_missing`, naming the scope, or `operation_unlisted`), and Unavailable
         (`authorization_unavailable`) if the engine gives no answer.
         """
         key = (frozenset(scopes), operation)
@@ -43,10 +43,11 @@ class Authorizer:
             if len(self._known) >= REMEMBERED_LIMIT:
                 self._known.clear()
             self._known[key] = outcome
-        if not isinstance(outcome, Allow):
-            needed = outcome.output.get("needs")
-            message = f"this needs a token with the scope {needed}" if needed else outcome.reasons[0].message
-            raise Refused(message, code=outcome.reasons[0].code)
+        if isinstance(outcome, Allow):
+            return
+        if needed := outcome.output.get("needs"):
+            raise Refused(f"this needs a token with the scope {needed}", code="scope_missing")
+        raise Refused("the policy has no row for this operation", code="operation_unlisted")
 
     def _ask(self, scopes: frozenset[str], operation: str) -> Outcome:
         document = {"authz": {"operation": operation, "scopes": sorted(map(str, scopes))}}

@@ -62,7 +62,7 @@ def test_the_scope_of_the_row_opens_and_all_others_together_do_not(authorizer: A
 
 
 def test_what_has_no_row_is_refused_to_everybody(authorizer: Authorizer) -> None:
-    with pytest.raises(Refused, match="No row") as refused:
+    with pytest.raises(Refused, match="no row") as refused:
         authorizer.require(frozenset(Scope), "GET /v1/everything")
     assert refused.value.code == "operation_unlisted"
 
