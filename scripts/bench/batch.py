@@ -15,9 +15,11 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
+from http import HTTPStatus
 from http.client import HTTPConnection
 from multiprocessing import get_context
 from typing import LiteralString
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -109,9 +111,14 @@ def is_appended(line: bytes) -> bool:
 
 
 def read_size(service: Running) -> int:
-    """Return the size of the newest public checkpoint."""
-    with urllib.request.urlopen(f"{service.url}/{TENANT}/checkpoint", timeout=5) as answer:  # noqa: S310 -- loopback
-        return int(answer.read().split(b"\n")[1])
+    """Return the size of the newest public checkpoint, 0 before the first."""
+    try:
+        with urllib.request.urlopen(f"{service.url}/{TENANT}/checkpoint", timeout=5) as answer:  # noqa: S310 -- loopback
+            return int(answer.read().split(b"\n")[1])
+    except HTTPError as error:
+        if error.code != HTTPStatus.NOT_FOUND:
+            raise
+        return 0
 
 
 def wait_for_size(service: Running, size: int) -> float:
@@ -175,6 +182,7 @@ def measure(*, runs: int, batches: int) -> list[Figure]:
     spawn = get_context("spawn")
     with running_service("sql", "postgresql") as service, ProcessPoolExecutor(2, mp_context=spawn) as pool:
         yardstick = open_yardstick(service.settings.database)
+        wait_for_size(service, 1)  # what `prepare` wrote
         for clients, keyed in kinds:  # warm up
             run_clients(pool, service, clients=clients, batches=max(clients, batches // 10), keyed=keyed)
         yardstick(max(1, batches // 10))

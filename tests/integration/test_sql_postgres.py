@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from app.adapters.sql.engine import open_engine, reading, writing
 from app.adapters.sql.migrate import upgrade
+from app.adapters.sql.postgres import _PENDING
 from app.adapters.sql.store import SqlStore
 from app.errors import Unavailable
 from app.ledger.ports import NotLeaderError, Tenant
@@ -201,6 +202,26 @@ def test_an_exhausted_pool_is_unavailable_and_recovers(url):
     with writing(engine) as connection:
         assert connection.exec_driver_sql("SELECT 1").scalar() == 1
     engine.dispose()
+
+
+# plans
+
+
+def test_what_is_pending_is_read_in_order_though_nobody_analysed_the_table(store):
+    append(store, *[make_row() for _ in range(2000)])
+    store.list_pending("a", 0, 10)
+    plan = store._backend.ask_watching(f"EXPLAIN {_PENDING}", ("a", 0, 10))
+    assert "entry_pkey" in str(plan)
+    assert "Sort" not in str(plan), "it would read all that is pending for each page of it"
+
+
+def test_a_leaf_is_found_by_its_hash_without_reading_the_others(store):
+    with reading(store._engine) as connection:
+        connection.exec_driver_sql("SET enable_seqscan = off")
+        question = "EXPLAIN SELECT min(idx) FROM leaf WHERE tenant = 'a' AND hash = '\\x00'"
+        plan = str(connection.exec_driver_sql(question).fetchall())
+        connection.exec_driver_sql("RESET enable_seqscan")
+    assert "leaf_hash" in plan
 
 
 # a server that goes away

@@ -94,11 +94,16 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _refuse_dead_connection(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:
-    """Drop a pooled connection that the server has closed: an idle one has nothing to read but the news of its end."""
+    """Drop a pooled connection that the server has closed."""
+    if is_cut(connection):
+        raise InvalidatePoolError
+
+
+def is_cut(connection: psycopg.Connection[Any]) -> bool:
+    """Say whether the server has closed an idle connection: it has nothing to read but the news of its end."""
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
-    if poll.poll(0):
-        raise InvalidatePoolError
+    return bool(poll.poll(0))
 
 
 @contextmanager

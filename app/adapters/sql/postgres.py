@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import sqlalchemy as sa
 
+from app.adapters.sql.arrays import pack_bigints, pack_blobs, pack_texts, pack_uuids
 from app.adapters.sql.backend import require_entries
 from app.adapters.sql.engine import reading, writing
 from app.adapters.sql.lock import hold_advisory_lock
@@ -95,7 +96,7 @@ FROM (SELECT tenant, seq, idx FROM leaf WHERE tenant = %b AND idx >= %b AND idx 
 CROSS JOIN LATERAL (SELECT body FROM entry WHERE tenant = l.tenant AND seq = l.seq OFFSET 0) AS e
 ORDER BY l.idx"""
 
-HORIZON_EVERY_S = 0.05
+HORIZON_EVERY_S = 0.02
 """How often it is looked for what is settled, in seconds: a scan re-reads what was drawn in that time."""
 
 _DRAWN = "SELECT last_value - (NOT is_called)::int FROM entry_seq_seq"
@@ -118,23 +119,18 @@ class Horizon:
         self._looked_at_s = -HORIZON_EVERY_S
         self._lock = threading.Lock()
 
-    def read_settled(self, driver: psycopg.Connection[Any]) -> int:
-        """Return the settled number, good for statements that begin after this call. `driver` autocommits."""
+    def read_settled(self, ask: Callable[[LiteralString], int]) -> int:
+        """Return the settled number, good for statements that begin after this call. `ask` autocommits."""
         with self._lock:
             if time.monotonic() - self._looked_at_s < HORIZON_EVERY_S:
                 return self._settled
             self._looked_at_s = time.monotonic()
-            if self._mark is None and (drawn := _read_int(driver, _DRAWN)) > self._settled:
-                self._mark = (drawn, _read_int(driver, _OWN_XID))
-            if self._mark is not None and _read_int(driver, _OLDEST_XID) >= self._mark[1]:
+            if self._mark is None and (drawn := ask(_DRAWN)) > self._settled:
+                self._mark = (drawn, ask(_OWN_XID))
+            if self._mark is not None and ask(_OLDEST_XID) >= self._mark[1]:
                 self._settled = self._mark[0]
                 self._mark = None
             return self._settled
-
-
-def _read_int(driver: psycopg.Connection[Any], statement: str) -> int:
-    row = driver.execute(statement, binary=True).fetchone()
-    return int(row[0]) if row else 0
 
 
 def _driver_of(connection: sa.Connection) -> psycopg.Connection[Any]:
@@ -165,17 +161,17 @@ class PostgresEntries:
         """Return the sequence numbers of the rows, in their order; none if the log is not open."""
         arguments: list[object] = [
             tenant,
-            [row.id for row in rows],
-            [row.body for row in rows],
-            [row.action for row in rows],
-            [row.subject for row in rows],
+            pack_uuids([row.id for row in rows]),
+            pack_blobs([row.body for row in rows]),
+            pack_texts([row.action for row in rows]),
+            pack_texts([row.subject for row in rows]),
         ]
         statement = _APPEND
         refs = [(row.id, value) for row in rows if row.refs for value in dict.fromkeys(row.refs)]
         if refs:
             statement = _APPEND_WITH_REFS
-            arguments += [tenant, [entry_id for entry_id, _ in refs], [value for _, value in refs]]
-        return [seq for (seq,) in self._driver.execute(statement, arguments, binary=True)]
+            arguments += [tenant, pack_uuids([entry_id for entry_id, _ in refs]), pack_texts([ref for _, ref in refs])]
+        return [seq for (seq,) in self._driver.execute(statement, arguments, binary=True).fetchall()]
 
     def shut_out_others(self, tenant: str) -> None:
         """Wait at most the lock timeout for those who append."""
@@ -201,11 +197,8 @@ class PostgresBackend(PostgresWake):
 
     def list_pending(self, tenant: str, after_seq: int, limit: int) -> Pending:
         """As LedgerStore.list_pending; `after_seq` is 0 or was settled."""
-        with reading(self._engine) as connection:
-            driver = _driver_of(connection)
-            settled = self._horizon.read_settled(driver)
-            found = driver.execute(_PENDING, (tenant, after_seq, limit), binary=True).fetchall()
-        entries = [PendingEntry(*row) for row in found]
+        settled = self._horizon.read_settled(lambda statement: int(self.ask_watching(statement)[0][0]))
+        entries = list(map(PendingEntry._make, self.ask_watching(_PENDING, (tenant, after_seq, limit))))
         if len(entries) == limit:
             settled = min(settled, entries[-1].seq)
         return Pending(entries, max(settled, after_seq))
@@ -215,7 +208,7 @@ class PostgresBackend(PostgresWake):
         driver = _driver_of(connection)
         if batch.seqs:
             first = batch.old.size - 1  # ordinality counts from 1
-            driver.execute(_LEAVES, (batch.tenant, first, list(batch.seqs), list(batch.leaf_hashes)))
+            driver.execute(_LEAVES, (batch.tenant, first, pack_bigints(batch.seqs), pack_blobs(batch.leaf_hashes)))
         if batch.tiles:
             columns = zip(*((tile.level, tile.number, tile.data, tile.root) for tile in batch.tiles), strict=True)
             driver.execute(_TILES, (batch.tenant, *map(list, columns)))

@@ -32,15 +32,21 @@ class SqlTx:
 
     def append_entries(self, rows: Sequence[EntryRow]) -> list[AppendResult]:
         """Insert the rows; after LogFrozenError the transaction can only be rolled back."""
-        by_tenant: dict[str, list[EntryRow]] = {}
-        for row in rows:
-            by_tenant.setdefault(row.tenant, []).append(row)
         try:
-            results = {name: iter(append_rows(self._entries, name, own)) for name, own in by_tenant.items()}
+            results = self._append(rows)
         except LogFrozenError as error:
             self.refusal = error
             raise
         self.appended = True
+        return results
+
+    def _append(self, rows: Sequence[EntryRow]) -> list[AppendResult]:
+        if len({row.tenant for row in rows}) == 1:
+            return append_rows(self._entries, rows[0].tenant, rows)
+        by_tenant: dict[str, list[EntryRow]] = {}
+        for row in rows:
+            by_tenant.setdefault(row.tenant, []).append(row)
+        results = {name: iter(append_rows(self._entries, name, own)) for name, own in by_tenant.items()}
         return [next(results[row.tenant]) for row in rows]
 
 

@@ -150,7 +150,7 @@ leaf = Table(
     Column("hash", LargeBinary(32), nullable=False),
     PrimaryKeyConstraint("tenant", "idx", name="leaf_pkey"),
     UniqueConstraint("tenant", "seq", name="leaf_tenant_seq_key"),
-    Index("leaf_tenant_hash", "tenant", "hash"),
+    Index("leaf_hash", "hash", postgresql_using="hash"),
     sqlite_with_rowid=False,
 )
 

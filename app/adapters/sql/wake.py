@@ -15,12 +15,15 @@ from typing import Any, LiteralString, Protocol
 import psycopg
 import sqlalchemy as sa
 
-from app.adapters.sql.engine import open_dedicated, translated_errors
+from app.adapters.sql.engine import is_cut, open_dedicated, translated_errors
 from app.errors import AssayError
 
 RECONNECT_PAUSE_S = 0.2
 SQLITE_POLL_S = 0.004
 
+# Of a log that has grown since it was last analysed a planner thinks that there is little to sort, and would
+# collect and sort all that is pending to take the first page of it.
+_BY_INDEX = "SET enable_bitmapscan = off"
 _LAST_SEQ = "SELECT seq FROM sqlite_sequence WHERE name = 'entry'"
 _LAST_CHECKPOINT = "SELECT max(rowid) FROM checkpoint"
 _NEW_CHECKPOINTS = "SELECT DISTINCT tenant FROM checkpoint WHERE rowid > ? AND rowid <= ?"
@@ -74,13 +77,17 @@ class PostgresWake:
             self._notifier = None
             raise
 
-    def ask_watching(self, statement: LiteralString, arguments: tuple[object, ...]) -> list[Any]:
+    def ask_watching(self, statement: LiteralString, arguments: tuple[object, ...] = ()) -> list[Any]:
         """Return the rows of one statement, on a connection of its own: the pool's costs more than the query."""
         with self._asking, translated_errors():
             try:
+                if self._watcher is not None and is_cut(self._watcher):
+                    _close(self._watcher)
+                    self._watcher = None
                 if self._watcher is None:
                     self._watcher = open_dedicated(self._engine)
                     self._watcher.prepare_threshold = None  # a plan made while the log was small would be kept
+                    self._watcher.execute(_BY_INDEX)
                 return self._watcher.execute(statement, arguments, binary=True).fetchall()
             except psycopg.Error:
                 _close(self._watcher)
