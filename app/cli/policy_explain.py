@@ -17,7 +17,8 @@ from app.errors import Malformed, Rejected
 from app.ledger.canonical import parse_json
 from app.policy.bundle import load_bundle
 from app.policy.decide import MAX_INPUT_BYTES, Answer, parse_answer
-from app.policy.explain import Step, say
+from app.policy.decision import OUTCOMES
+from app.policy.explain import DOES_NOT_HOLD, HOLDS, Step, say
 from app.policy.ports import EngineFailed
 from app.policy.replay import Past, Unusable
 from app.subjects.recall import read_decision
@@ -113,11 +114,14 @@ def print_decision(past: Past, *, same: bool) -> None:
 
 
 def print_steps(steps: Sequence[Step]) -> None:
-    """Print the rules that say what they are; the others are their parts."""
-    print_line()
-    print_line("looked at:")
-    for text in dict.fromkeys(say(step) for step in steps if step.rule.annotation.title):
-        print_line(f"  {text}")
+    """Print the verdicts that the rules came to, then what held; values and functions are their parts (`--json`)."""
+    for title, wanted in (("the verdicts:", OUTCOMES.keys()), ("what was looked at:", {HOLDS, DOES_NOT_HOLD})):
+        found = dict.fromkeys(say(step) for step in steps if step.outcome in wanted and step.rule.annotation.title)
+        if found:
+            print_line()
+            print_line(title)
+        for text in found:
+            print_line(f"  {text}")
 
 
 def step_to_json(step: Step) -> dict[str, Any]:

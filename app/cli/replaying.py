@@ -105,12 +105,17 @@ class Replayer:
 
     def _is_wanted(self, stored: StoredEntry) -> bool:
         """Say whether the entry is of an enforced decision of the time asked for."""
-        if any(mode in stored.body for mode in _OTHER_MODES):
+        if not is_enforced(stored):
             return False
         found = find_id(stored.body)
         time_ms = 0 if found is None else time_of_id(parse_entry_id(found))
         since_ms, until_ms = self._job.since_ms, self._job.until_ms
         return (since_ms is None or time_ms >= since_ms) and (until_ms is None or time_ms < until_ms)
+
+
+def is_enforced(stored: StoredEntry) -> bool:
+    """Say whether a decision's entry claims that it was acted on; one that was altered is found out later."""
+    return not any(mode in stored.body for mode in _OTHER_MODES)
 
 
 class Engines:

@@ -8,7 +8,7 @@ nothing of the input, but for the sums of money whose verdict changed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
@@ -183,6 +183,52 @@ def tally(engine: PolicyEngine, decisions: Iterable[Past | Unusable], *, bundle_
         else:
             result.add(each, answer)
     return result
+
+
+@dataclass(slots=True, kw_only=True)
+class Reverified:
+    """What running a sample again has shown. `different` holds the entries that came out differently, by engine."""
+
+    sampled: int = 0
+    decisions: int = 0
+    different: dict[str, list[str]] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
+    refused_samples: dict[str, list[str]] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, int]:
+        """Return the counts that the entry `policy.reverified` holds."""
+        erased = self.refused.get(ERASED, 0)
+        return {
+            "sampled": self.sampled,
+            "decisions": self.decisions,
+            "different": len({entry_id for entry_ids in self.different.values() for entry_id in entry_ids}),
+            "refused": sum(self.refused.values()) - erased,
+            "erased": erased,
+        }
+
+    def list_problems(self) -> list[str]:
+        """Return what a person must look at, one sentence each."""
+        problems = [
+            f"{len(entry_ids)} decisions come to other bytes on {engine}: {', '.join(entry_ids[:SAMPLES])}"
+            for engine, entry_ids in self.different.items()
+        ]
+        for code, entry_ids in self.refused_samples.items():
+            if code not in EXPECTED:
+                problems.append(f"{self.refused[code]} decisions cannot be run again ({code}): {', '.join(entry_ids)}")
+        return problems
+
+
+def reverify(engines: Sequence[PolicyEngine], past: Past | Unusable, found: Reverified) -> None:
+    """Run one decision again on each engine with its own bundle, and note what differs from the record."""
+    found.sampled += 1
+    if isinstance(past, Unusable):
+        _count(found.refused, past.code)
+        _sample(found.refused_samples, past.code, past.entry_id)
+        return
+    found.decisions += 1
+    for engine in engines:
+        if rerun(engine, past).digest != past.record.result_digest:
+            found.different.setdefault(engine.ref.name, []).append(past.record.entry_id)
 
 
 def name_transition(old: str, new: str) -> str:

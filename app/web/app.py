@@ -9,7 +9,7 @@ from flask_openapi3.models import Info, SecurityScheme
 from flask_openapi3.openapi import OpenAPI
 from pydantic import ValidationError
 
-from app.web import auditor, batch, merchant, operator, payments, problems
+from app.web import auditor, batch, merchant, operator, payments, playground, problems
 from app.web.auth import Gate
 from app.web.document import complete
 from app.web.edge import Edge
@@ -55,6 +55,7 @@ def create_app(services: Services) -> OpenAPI:
         batch.create_blueprint(services),
         payments.create_blueprint(services),
         auditor.create_blueprint(services),
+        playground.create_blueprint(services),
         operator.create_blueprint(services),
     ):
         app.register_api(blueprint)

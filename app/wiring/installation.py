@@ -184,10 +184,10 @@ class Installation:
         """Return the bundle that decides for this tenant; a promotion elsewhere is seen within a second."""
         return self.policies.library.active(tenant)
 
-    def recall(self, tenant: Tenant, *, size: int | None = None) -> Recall:
+    def recall(self, tenant: Tenant, *, size: int | None = None, prover: Prover | None = None) -> Recall:
         """Return what reads a log's past decisions back, against its newest signed tree or that of `size`."""
         tree = open_tree(self.store, tenant, self.keyring.known(tenant), size=size)
-        return Recall(tree, prover=Prover(self.store), subjects=self.subject_store())
+        return Recall(tree, prover=prover or Prover(self.store), subjects=self.subject_store())
 
     def erase(self, tenant: str, subject: str, *, reason: str, actor: str) -> Erased | AlreadyErased:
         """Erase a person's data."""

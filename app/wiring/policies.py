@@ -18,7 +18,7 @@ from app.adapters.rego_tests import run_tests
 from app.adapters.rego_trace import DoesNotCompileError, TraceFailedError, run_rules
 from app.adapters.sql.policies import SqlBundleStore
 from app.adapters.sql.subjects import SqlSubjectStore
-from app.errors import Conflict, Malformed
+from app.errors import Conflict, Malformed, Rejected
 from app.policy.annotation import list_rules
 from app.policy.authorize import Authorizer
 from app.policy.bundle import TEST_SUFFIX, Bundle, make_bundle, read_files
@@ -27,7 +27,7 @@ from app.policy.explain import Step, Trace, explain, list_queries
 from app.policy.kept import KeptBundle, State
 from app.policy.library import BundleLibrary
 from app.policy.life import BundleLife
-from app.policy.ports import Append, CheckResult, EngineFailed, PolicyEngine
+from app.policy.ports import Append, CheckResult, PolicyEngine
 from app.policy.routing_table import Kind, list_problems
 from app.subjects.decider import Decider
 
@@ -128,7 +128,8 @@ def open_decider(
 def trace_rules(bundle: Bundle, entrypoint: str, document: Mapping[str, Any]) -> tuple[Trace, list[Step]]:
     """Return what the rule `package/rule` comes to for the input, and each rule that was looked at on the way.
 
-    Runs within bounds, in a process of its own. Raises Malformed if the bundle does not compile, and EngineFailed.
+    Runs within bounds, in a process of its own. Raises Malformed if the bundle does not compile, Rejected if a rule
+    fails or exceeds a bound.
     """
     rules, query = list_rules(bundle.modules), "data." + entrypoint.replace("/", ".")
     try:
@@ -136,9 +137,9 @@ def trace_rules(bundle: Bundle, entrypoint: str, document: Mapping[str, Any]) ->
     except DoesNotCompileError as error:
         raise Malformed(f"the bundle {bundle.name!r} does not compile: {error}", code="bundle_malformed") from None
     except TraceFailedError as error:
-        raise EngineFailed(str(error), failure=error.failure) from None
+        raise Rejected(f"the rules were ended: {error} ({error.failure})", code="trace_failed") from None
     if query in run.errors:
-        raise EngineFailed(f"failed: {run.errors[query]}", failure="error")
+        raise Rejected(f"the rule fails: {run.errors[query]}", code="trace_failed")
     trace = Trace(value=run.values.get(query), covered=run.covered, not_covered=run.not_covered, values=run.values)
     return trace, explain(rules, trace)
 

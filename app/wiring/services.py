@@ -20,8 +20,10 @@ from app.ledger.prove import Prover
 from app.ledger.wait import PublicationWatch
 from app.payments.checkout import Checkout
 from app.policy.authorize import Authorize
+from app.policy.bundle import Bundle
 from app.settings import Settings
 from app.subjects.erase import AlreadyErased, Erased
+from app.subjects.recall import Recall
 from app.wiring.installation import (
     PAYMENT_SECRET,
     TOKEN_SECRET,
@@ -50,6 +52,8 @@ class Services:
     authorize: Authorize
     checkout: Checkout
     payment_store: SqlPaymentStore
+    recall: Callable[[str], Recall]
+    read_bundle: Callable[[str, str], Bundle]
     erase: Erase
     log_keys: Callable[[str], Sequence[KeyLife]]
     errors_page: str
@@ -87,6 +91,8 @@ def build_services(installation: Installation) -> Services:
         group=GroupCommit(store, watch),
         checkout=installation.checkout(),
         payment_store=installation.payment_store(),
+        recall=lambda tenant: installation.recall(installation.read_tenant(tenant), prover=prover),
+        read_bundle=installation.read_bundle,
         erase=installation.erase,
         authenticate=lambda presented: tokens.authenticate(presented, now_ms=now_ms()),
         authorize=installation.policies.authorizer().require,
