@@ -9,7 +9,7 @@ from flask_openapi3.models import Info, SecurityScheme
 from flask_openapi3.openapi import OpenAPI
 from pydantic import ValidationError
 
-from app.web import auditor, batch, merchant, operator, payments, playground, problems
+from app.web import auditor, author, batch, merchant, operator, payments, playground, problems
 from app.web.auth import Gate
 from app.web.document import complete
 from app.web.edge import Edge
@@ -57,6 +57,7 @@ def create_app(services: Services) -> OpenAPI:
         auditor.create_blueprint(services),
         playground.create_blueprint(services),
         operator.create_blueprint(services),
+        author.create_blueprint(services.policies),
     ):
         app.register_api(blueprint)
     app.add_url_rule("/openapi.json", "openapi_document", lambda: app.api_doc)

@@ -52,6 +52,7 @@ HEADERS: Final[dict[tuple[str, str], tuple[_Json, ...]]] = {
     ("get", "/{tenant}/tile/{rest}"): (_IF_NONE_MATCH,),
     ("get", "/{tenant}/tile/entries/{rest}"): (_IF_NONE_MATCH,),
     ("get", "/{tenant}/keys"): (_IF_NONE_MATCH,),
+    ("get", "/v1/policy/bundles/{name}"): (_IF_NONE_MATCH,),
 }
 CONTENT: Final[dict[tuple[str, str, str], dict[str, _Json]]] = {
     ("post", "/v1/entries", "201"): {"text/plain": _TEXT},
@@ -61,11 +62,24 @@ CONTENT: Final[dict[tuple[str, str, str], dict[str, _Json]]] = {
     ("get", "/{tenant}/tile/{rest}", "200"): {"application/octet-stream": _BYTES},
     ("get", "/{tenant}/tile/entries/{rest}", "200"): {"application/octet-stream": _BYTES},
     ("get", "/metrics", "200"): {"text/plain": _TEXT},
+    ("get", "/v1/policy/bundles/{name}", "200"): {"application/gzip": _BYTES},
+    ("get", "/v1/policy/bundles/by-digest/{digest}", "200"): {"application/gzip": _BYTES},
+    ("get", "/v1/policy/data/{table}", "200"): {"application/json": {"schema": {"type": "object"}}, "text/csv": _TEXT},
 }
 LINES: Final[_Json] = {
     "required": True,
     "description": "Up to 1,000 entries or records, one JSON object a line.",
     "content": {"application/x-ndjson": _TEXT},
+}
+ARCHIVE: Final[_Json] = {
+    "required": True,
+    "description": "An archive in OPA's bundle format, at most 16 MiB; with tests beside the policies.",
+    "content": {"application/gzip": _BYTES},
+}
+TABLE: Final[_Json] = {
+    "required": True,
+    "description": "The table, as JSON or as CSV with a header.",
+    "content": {"application/json": {"schema": {"type": "object"}}, "text/csv": _TEXT},
 }
 
 
@@ -75,6 +89,8 @@ def complete(document: _Json) -> None:
         for method, operation in operations.items():
             _complete_operation(method, path, operation)
     document["paths"]["/v1/entries:batch"]["post"]["requestBody"] = LINES
+    document["paths"]["/v1/policy/bundles"]["post"]["requestBody"] = ARCHIVE
+    document["paths"]["/v1/policy/data/{table}"]["put"]["requestBody"] = TABLE
 
 
 def _complete_operation(method: str, path: str, operation: _Json) -> None:

@@ -28,8 +28,14 @@ class StrictRequest(Request):
         """Return the body whatever the flags say. Raises TooLarge."""
         del cache, as_text, parse_form_data
         data = super().get_data()
-        if len(data) > BODY_LIMIT_BYTES:
-            raise TooLarge(f"the body has more than {BODY_LIMIT_BYTES:,} bytes", code="body_too_large")
+        if len(data) >= self.max_content_length:
+            raise TooLarge(f"the body has more than {self.max_content_length - 1:,} bytes", code="body_too_large")
+        return data
+
+    def read_file(self, limit_bytes: int) -> bytes:
+        """Return the body of a request that carries a file, larger than a body of JSON may be. Raises TooLarge."""
+        self.max_content_length = limit_bytes + 1
+        data: bytes = self.get_data()
         return data
 
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:  # noqa: FBT001, FBT002

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -18,22 +18,30 @@ from app.adapters.rego_tests import run_tests
 from app.adapters.rego_trace import DoesNotCompileError, TraceFailedError, run_rules
 from app.adapters.sql.policies import SqlBundleStore
 from app.adapters.sql.subjects import SqlSubjectStore
-from app.errors import Conflict, Malformed, Rejected
+from app.errors import Conflict, Malformed, Rejected, Unavailable
 from app.policy.annotation import list_rules
+from app.policy.archive import parse_archive
 from app.policy.authorize import Authorizer
 from app.policy.bundle import TEST_SUFFIX, Bundle, make_bundle, read_files
 from app.policy.decision import EngineRef
+from app.policy.difference import Difference, compare_bundles
 from app.policy.explain import Step, Trace, explain, list_queries
 from app.policy.kept import KeptBundle, State
 from app.policy.library import BundleLibrary
 from app.policy.life import BundleLife
 from app.policy.ports import Append, CheckResult, PolicyEngine
 from app.policy.routing_table import Kind, list_problems
+from app.policy.signing import sign_archive, verify_archive
+from app.policy.table import Change, change_table
 from app.subjects.decider import Decider
 
 BUNDLE_NAME: Final = "assay"
 """Of every bundle that Assay makes, and the name under which OPA servers ask for it."""
 MAX_ENGINES: Final = 8
+MAX_CHECKS: Final = 2
+"""Bundles checked at one time in a process: each is a child with memory and CPU of its own."""
+CHECK_WAIT_S: Final = 10
+_CHECKS: Final = threading.BoundedSemaphore(MAX_CHECKS)
 
 
 class Policies:
@@ -81,6 +89,44 @@ class Policies:
     def adopt_where_missing(self) -> list[str]:
         """Give every tenant without active policies those of the folder; return who got them."""
         return [tenant for tenant in self.store.list_without_active() if self.adopt(tenant) is not None]
+
+    def push(self, tenant: str, archive: bytes, *, name: str | None, actor: str) -> tuple[KeptBundle, bool]:
+        """Keep the bundle of an archive from elsewhere as a draft; False if it was kept before.
+
+        A signed archive must be signed by a key that we believe; an unsigned one is vouched for by its author's token.
+        Raises as `parse_archive`, `verify_archive` and `BundleLife.add` do.
+        """
+        unpacked = parse_archive(archive, name=name)
+        if unpacked.signature is not None:
+            verify_archive(unpacked, self.signer)
+        return self.life.add(tenant, unpacked.bundle, unpacked.tests, actor=actor)
+
+    def change_table(
+        self, tenant: str, base: Bundle, table: str, value: Mapping[str, Any], *, actor: str
+    ) -> tuple[KeptBundle, Change]:
+        """Keep a draft of `base`, with its tests, and with one table changed. Raises as `change_table` and `add` do."""
+        bundle, change = change_table(base, table, value)
+        [version] = [each for each in bundle.data_versions if each.name == table]
+        changed = {
+            "table": table,
+            "version": version.version,
+            "data_digest": version.digest,
+            "rows": change.rows,
+            "added": change.added,
+            "removed": change.removed,
+        }
+        tests = self.life.read(tenant, base.digest).tests
+        kept, _ = self.life.add(tenant, bundle, tests, actor=actor, base=base.digest, changed=changed)
+        return kept, change
+
+    def compare(self, tenant: str, before: str | None, after: str) -> Difference:
+        """Return what a bundle changes of another, or of the active one. Raises NotFound."""
+        old = self.library.active(tenant) if before is None else self.library.read(tenant, before)
+        return compare_bundles(old, self.library.read(tenant, after))
+
+    def sign(self, bundle: Bundle, tests: Mapping[str, bytes] | None = None) -> bytes:
+        """Return the signed archive of a bundle: what OPA loads, unless there are tests in it."""
+        return sign_archive(bundle, tests=tests or {}, signer=self.signer)
 
     def _read(self, tenant: str, digest: str) -> Bundle:
         return self.life.read(tenant, digest).bundle
@@ -166,9 +212,13 @@ def load_folder(folder: Path) -> tuple[Bundle, dict[str, bytes]]:
 
 def check_bundle(bundle: Bundle, tests: Mapping[str, bytes]) -> CheckResult:
     """Compile the bundle, look at its routing table and run its tests (app.policy.ports.BundleCheck)."""
+    if not _CHECKS.acquire(timeout=CHECK_WAIT_S):
+        raise Unavailable("too many bundles are being checked; send it again", code="overloaded", retry_after_s=5)
     try:
         RegoEngine(bundle)
+        problems = tuple(list_table_problems(bundle))
+        return CheckResult(problems=problems, tests=0) if problems else run_tests(bundle, tests)
     except Malformed as error:
         return CheckResult(problems=(str(error),), tests=0)
-    problems = tuple(list_table_problems(bundle))
-    return CheckResult(problems=problems, tests=0) if problems else run_tests(bundle, tests)
+    finally:
+        _CHECKS.release()

@@ -33,6 +33,7 @@ from app.wiring.installation import (
     new_entry_id,
     now_ms,
 )
+from app.wiring.policies import Policies
 
 FINGERPRINT_CONTEXT = b"assay/fingerprint/v1\0"
 """Keeps the fingerprints of requests apart from all else that the secret is used for."""
@@ -50,6 +51,7 @@ class Services:
     group: GroupCommit
     authenticate: Callable[[str], Principal]
     authorize: Authorize
+    policies: Policies
     checkout: Checkout
     payment_store: SqlPaymentStore
     recall: Callable[[str], Recall]
@@ -89,6 +91,7 @@ def build_services(installation: Installation) -> Services:
         prover=prover,
         watch=watch,
         group=GroupCommit(store, watch),
+        policies=installation.policies,
         checkout=installation.checkout(),
         payment_store=installation.payment_store(),
         recall=lambda tenant: installation.recall(installation.read_tenant(tenant), prover=prover),

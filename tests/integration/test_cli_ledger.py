@@ -20,6 +20,8 @@ from tests.parts.assay import STOP_LIMIT_S, TENANT, Assay, find_free_port, wait_
 pytestmark = pytest.mark.slow
 
 VALID, INVALID = 0, 1
+BEGUN = 3
+"""Entries of a new log: its key, and its first policies kept and activated."""
 
 
 @pytest.fixture
@@ -79,19 +81,19 @@ def test_a_key_is_rotated_and_retired_and_verifiers_follow(assay: Assay) -> None
         refused = assay.run("key", "retire", new, "--tenant", TENANT, "--yes", code=1)
         assert "the last active key cannot be retired" in refused.stderr
         assay.issue_token("entries:read")
-        wait_until(lambda: _status(assay)["pending"] == 0 and _status(assay)["published"] == 4)
+        wait_until(lambda: _status(assay)["pending"] == 0 and _status(assay)["published"] == BEGUN + 3)
     keys = json.loads(assay.run("key", "list", "--tenant", TENANT, "--json").stdout)
-    assert [(key["vkey"], key["added"], key["retired"]) for key in keys] == [(old, 0, 2), (new, 1, None)]
+    assert [(key["vkey"], key["added"], key["retired"]) for key in keys] == [(old, 0, BEGUN + 1), (new, BEGUN, None)]
     assert _verify(assay, new).returncode == VALID
     assert [path.suffix for path in sorted((assay.state / "keys").glob("*/*"))].count(".key") == 1
 
 
 def test_the_sequencer_says_what_it_published(assay: Assay) -> None:
     process = assay.start("sequencer", "--verbose")
-    wait_until(lambda: _status(assay)["published"] == 1)
+    wait_until(lambda: _status(assay)["published"] == BEGUN)
     process.terminate()
     output, _ = process.communicate(timeout=STOP_LIMIT_S)
-    assert "published demo: 1 entries, size 1" in output
+    assert f"published demo: {BEGUN} entries, size {BEGUN}" in output
 
 
 def test_a_frozen_log_takes_nothing_more_and_stays_provable(assay: Assay) -> None:
@@ -101,10 +103,10 @@ def test_a_frozen_log_takes_nothing_more_and_stays_provable(assay: Assay) -> Non
     again = assay.run("ledger", "freeze", "--tenant", TENANT, "--reason", "successor.started", "--yes", code=1)
     assert "error:" in again.stderr
     with _sequencer(assay):
-        wait_until(lambda: _status(assay)["published"] == 2)
+        wait_until(lambda: _status(assay)["published"] == BEGUN + 1)
     status = assay.run("ledger", "status", "--tenant", TENANT).stdout
     assert "frozen" in status
-    assert "size:           2" in status
+    assert f"size:           {BEGUN + 1}" in status
     assert assay.run("token", "issue", "-t", TENANT, "-s", "entries:read", code=1).stdout == ""
     assert assay.run("key", "rotate", "--tenant", TENANT, code=1).stdout == ""
     assert _verify(assay, assay.vkey).returncode == VALID
@@ -129,10 +131,10 @@ def test_an_older_backup_is_refused_and_recovered_from_an_export(assay: Assay) -
     assert process.stdout is not None
     said = process.stdout.readline()
     assert "is no longer published" in said
-    assert "entries 1 to 3 were signed and are not in this database" in said
+    assert f"entries {BEGUN} to {BEGUN + 2} were signed and are not in this database" in said
     process.terminate()
     process.communicate(timeout=STOP_LIMIT_S)
-    assert "1 to 3" in _status(assay)["problem"]
+    assert f"{BEGUN} to {BEGUN + 2}" in _status(assay)["problem"]
 
     told = assay.run("ledger", "recover", "--tenant", TENANT, code=1)
     assert "behind" in told.stdout
@@ -142,13 +144,13 @@ def test_an_older_backup_is_refused_and_recovered_from_an_export(assay: Assay) -
     assert "sound" in assay.run("ledger", "recover", "--tenant", TENANT).stdout
     assay.issue_token("entries:read")
     _publish(assay)
-    assert _status(assay)["published"] == 5
+    assert _status(assay)["published"] == BEGUN + 4
     assert _verify(assay, assay.vkey).returncode == VALID
 
 
 def test_recovery_waits_for_the_service_to_stop(assay: Assay) -> None:
     with _sequencer(assay):
-        wait_until(lambda: _status(assay)["published"] == 1)
+        wait_until(lambda: _status(assay)["published"] == BEGUN)
         assert assay.run("ledger", "recover", "--tenant", TENANT, code=3).stdout == ""
 
 

@@ -1,0 +1,235 @@
+"""Tables: the data of a bundle as rows with effective dates, in and out of CSV, and a bundle with one table changed.
+
+A table is `data/<name>/data.json` of the form {"version": text, "rows": [flat objects], …}, with a JSON Schema beside
+it whose `properties.rows.items.properties` names the columns and their types: string, integer, boolean, or an array
+of strings (joined by "; "), each with or without null. An empty cell is null where the schema allows null, the empty
+text where a text is required, and an absent field elsewhere.
+
+Rows may hold `effective_from` and `effective_to` (ISO dates, the first day in force and the first day no more). Where
+the schema says `"x-key": [columns]`, no two rows of one key are in force on one day.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import pairwise
+from typing import Any, Final
+
+from app.errors import Malformed, NotFound, TooLarge
+from app.ledger.canonical import canonical
+from app.policy.bundle import MAX_VERSION_CHARS, Bundle, make_bundle
+
+MAX_ROWS: Final = 50_000
+MAX_CELL_CHARS: Final = 4_096
+ALWAYS: Final = (date.min, date.max)
+_SEPARATOR: Final = "; "
+_INTEGER: Final = re.compile(r"-?[0-9]{1,16}", re.ASCII)
+_TYPES: Final = ("array", "integer", "boolean", "string")
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What another version of a table does to the rows: counts, by whole rows."""
+
+    rows: int
+    added: int
+    removed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Column:
+    """A column: its one type, whether it may be null, and whether every row has it."""
+
+    name: str
+    kind: str
+    nullable: bool
+    required: bool
+
+
+def list_rows(value: Any) -> Sequence[Row] | None:
+    """Return the rows of a data file's value; None if it is not of the form of a table."""
+    rows = value.get("rows") if isinstance(value, dict) else None
+    return rows if isinstance(rows, list) and all(isinstance(row, dict) for row in rows) else None
+
+
+def format_csv(bundle: Bundle, table: str) -> str:
+    """Return a table as CSV (RFC 4180, a header first). Raises NotFound, and Malformed if it cannot be told in CSV."""
+    value, columns = _read(bundle, table), _list_columns(bundle, table)
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow([column.name for column in columns])
+    for row in list_rows(value) or ():
+        writer.writerow([_format_cell(column, row.get(column.name)) for column in columns])
+    return out.getvalue()
+
+
+def parse_csv(bundle: Bundle, table: str, text: str) -> list[dict[str, Any]]:
+    """Return the rows in a CSV whose header has the table's columns, in any order; those not required may be missing.
+
+    Raises NotFound without such a table, Malformed naming line and column, TooLarge over `MAX_ROWS`.
+    """
+    columns = {column.name: column for column in _list_columns(bundle, table)}
+    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    try:
+        header = next(reader, [])
+        missing = [name for name, column in columns.items() if column.required and name not in header]
+        if missing or len(set(header)) != len(header) or not set(header) <= set(columns):
+            raise _malformed(f"line 1: the columns are {', '.join(columns)}")
+        rows: list[dict[str, Any]] = []
+        for cells in reader:
+            if len(rows) >= MAX_ROWS:
+                raise TooLarge(f"a table has at most {MAX_ROWS:,} rows", code="table_too_large")
+            rows.append(_parse_row([columns[name] for name in header], cells, reader.line_num))
+    except csv.Error as error:
+        raise _malformed(f"line {reader.line_num}: {error}") from None
+    return rows
+
+
+def change_table(bundle: Bundle, table: str, value: Mapping[str, Any]) -> tuple[Bundle, Change]:
+    """Return the bundle with the table's data changed to `value`, and what that does to the rows.
+
+    Raises NotFound without such a table, Malformed if it does not fit its schema, states no version, or says two
+    things of one key for one day; TooLarge beyond a bundle's bounds.
+    """
+    before = _read(bundle, table)
+    check_dates(table, value, bundle.schemas.get(table))
+    changed = make_bundle({**bundle.files, f"data/{table}/data.json": _format(value)}, name=bundle.name)
+    return changed, compare_rows(before, value)
+
+
+def make_value(bundle: Bundle, table: str, rows: Sequence[Row], *, version: str) -> dict[str, Any]:
+    """Return the table's value with other rows and another version; what else it says stays. Raises NotFound."""
+    if not 0 < len(version) <= MAX_VERSION_CHARS:
+        raise _malformed(f"a version has 1 to {MAX_VERSION_CHARS} characters")
+    return {**_read(bundle, table), "version": version, "rows": list(rows)}
+
+
+def compare_rows(before: Any, after: Any) -> Change:
+    """Return how many rows are there, and how many came and went; a changed row came and went."""
+    old, new = (Counter(canonical(row) for row in list_rows(value) or ()) for value in (before, after))
+    return Change(rows=new.total(), added=(new - old).total(), removed=(old - new).total())
+
+
+def check_dates(table: str, value: Mapping[str, Any], schema: Any) -> None:
+    """Raise Malformed for dates that are none, an end before its beginning, or two rows of one key on one day."""
+    key = schema.get("x-key", []) if isinstance(schema, dict) else []
+    spans: dict[bytes, list[tuple[date, date]]] = {}
+    for number, row in enumerate(list_rows(value) or (), 1):
+        begin, end = (
+            _parse_date(row.get(name), otherwise, f"{table}, row {number}: {name}")
+            for name, otherwise in zip(("effective_from", "effective_to"), ALWAYS, strict=True)
+        )
+        if begin >= end:
+            raise _malformed(f"{table}, row {number}: effective_to is the first day no more in force, after the first")
+        if key:
+            spans.setdefault(canonical([row.get(column) for column in key]), []).append((begin, end))
+    for each in spans.values():
+        each.sort()
+        if any(after[0] < before[1] for before, after in pairwise(each)):
+            raise _malformed(f"{table}: two rows of one {', '.join(key)} are in force on one day")
+
+
+def _format(value: Mapping[str, Any]) -> bytes:
+    """Return the data file: each row a line, so that versions compare well."""
+    rest = {name: part for name, part in value.items() if name != "rows"}
+    lines = [f"{json.dumps(name)}: {json.dumps(part, ensure_ascii=False)}" for name, part in rest.items()]
+    if "rows" in value:
+        rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in value["rows"])
+        lines.append(f'"rows": [\n{rows}\n]')
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _read(bundle: Bundle, table: str) -> dict[str, Any]:
+    value = bundle.data.get(table)
+    if not isinstance(value, dict):
+        raise NotFound("the bundle has no such table", code="table_unknown")
+    return value
+
+
+def _list_columns(bundle: Bundle, table: str) -> list[_Column]:
+    """Return the columns that the schema names. Raises Malformed if the table is not one of flat rows."""
+    if list_rows(_read(bundle, table)) is None or table not in bundle.schemas:
+        raise _malformed(f"{table} has no rows, or no schema beside it: read and write it as JSON")
+    try:
+        items = bundle.schemas[table]["properties"]["rows"]["items"]
+        required = set(items.get("required", []))
+        return [_parse_column(name, schema, required) for name, schema in items["properties"].items()]
+    except (KeyError, TypeError, AttributeError):
+        raise _malformed(f"{table}: its schema does not name the columns of its rows") from None
+
+
+def _parse_column(name: str, schema: Any, required: set[str]) -> _Column:
+    kinds = schema.get("type", "string")
+    kinds = [kinds] if isinstance(kinds, str) else list(kinds)
+    kind = [each for each in _TYPES if each in kinds]
+    if len(kind) != 1 or not set(kinds) <= {*kind, "null"}:
+        raise _malformed(f"the column {name} is of no type that CSV can tell")
+    return _Column(name=name, kind=kind[0], nullable="null" in kinds, required=name in required)
+
+
+def _format_cell(column: _Column, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        if any(not isinstance(each, str) or _SEPARATOR.strip() in each or not each for each in value) or not value:
+            raise _malformed(f"the column {column.name} holds a list that CSV cannot tell")
+        return _SEPARATOR.join(value)
+    if not isinstance(value, str | int):
+        raise _malformed(f"the column {column.name} holds what CSV cannot tell")
+    return str(value)
+
+
+def _parse_row(columns: Sequence[_Column], cells: Sequence[str], line: int) -> dict[str, Any]:
+    if len(cells) != len(columns):
+        raise _malformed(f"line {line}: {len(cells)} cells, and {len(columns)} columns")
+    return dict(_parse_cells(columns, cells, line))
+
+
+def _parse_cells(columns: Sequence[_Column], cells: Sequence[str], line: int) -> Iterator[tuple[str, Any]]:
+    for column, cell in zip(columns, cells, strict=True):
+        if len(cell) > MAX_CELL_CHARS:
+            raise TooLarge(f"line {line}, {column.name}: over {MAX_CELL_CHARS:,} characters", code="table_too_large")
+        if cell == "" and (column.nullable or not column.required):
+            if column.nullable:
+                yield column.name, None
+            continue
+        yield column.name, _parse_cell(column, cell, line)
+
+
+def _parse_cell(column: _Column, cell: str, line: int) -> Any:
+    if column.kind == "string":
+        return cell
+    if column.kind == "array":
+        return cell.split(_SEPARATOR)
+    if column.kind == "integer" and _INTEGER.fullmatch(cell):
+        return int(cell)
+    if column.kind == "boolean" and cell in {"true", "false"}:
+        return cell == "true"
+    raise _malformed(f"line {line}, {column.name}: not {'a whole number' if column.kind == 'integer' else column.kind}")
+
+
+def _parse_date(value: Any, otherwise: date, place: str) -> date:
+    if value is None:
+        return otherwise
+    try:
+        found = date.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise _malformed(f"{place} is not a date (2026-06-30)") from None
+    if found.isoformat() != value:
+        raise _malformed(f"{place} is not a date (2026-06-30)")
+    return found
+
+
+def _malformed(problem: str) -> Malformed:
+    return Malformed(problem, code="table_malformed")
