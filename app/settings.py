@@ -72,7 +72,9 @@ class Settings(BaseSettings):
     psp_connect_timeout_s: float = Field(default=1.0, gt=0, le=30, description="Seconds to connect to a PSP.")
     psp_read_timeout_s: float = Field(default=5.0, gt=0, le=80, description="Seconds to wait for a PSP's answer.")
     policies_dir: Path | None = Field(
-        default=None, description="Folder with the Rego bundle; the shipped one when unset. Who writes it decides."
+        default=None,
+        description="Folder of the policies that a new tenant begins with; the shipped one when unset. "
+        "Who writes it decides for new tenants.",
     )
     environment: Literal["development", "production"] = Field(
         default="development", description="`production` refuses to start with development keys."

@@ -64,6 +64,7 @@ def _check_logs(settings: Settings) -> Iterator[tuple[str, str | None]]:
         for tenant in installation.store.list_tenants():
             yield f"key of {tenant.id}", _problem_of(partial(_check_key, installation, tenant))
             yield f"sequencer of {tenant.id}", _problem_of(partial(_check_sequencer, installation, tenant))
+            yield f"policies of {tenant.id}", _problem_of(partial(_check_policies, installation, tenant))
         yield "reconciler", _problem_of(partial(_check_reconciler, installation))
         yield from installation.check_readiness().items()
     finally:
@@ -110,6 +111,10 @@ def _check_schema(settings: Settings) -> None:
 
 def _check_key(installation: Installation, tenant: Tenant) -> None:
     installation.keyring.active(tenant)
+
+
+def _check_policies(installation: Installation, tenant: Tenant) -> None:
+    installation.active_bundle(tenant.id)
 
 
 def _check_sequencer(installation: Installation, tenant: Tenant) -> None:

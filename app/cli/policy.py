@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from app.cli import policy_author, policy_explain, policy_replay, policy_reverify
+from app.cli import policy_author, policy_explain, policy_life, policy_replay, policy_reverify
 from app.cli.output import PLAIN
 
 app = typer.Typer(
@@ -26,3 +26,4 @@ app.command("eval", help=policy_explain.EVAL_HELP)(policy_explain.evaluate)
 app.command("explain", help=policy_explain.EXPLAIN_HELP)(policy_explain.explain)
 app.command("replay", help=policy_replay.HELP)(policy_replay.replay)
 app.command("reverify", help=policy_reverify.HELP)(policy_reverify.run)
+policy_life.register(app)

@@ -6,12 +6,16 @@ prove that it is the one that was looked at.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
-from app.errors import Conflict, Rejected
+from app.errors import Conflict, Malformed, Rejected
+from app.ledger.canonical import MAX_INTEGER
 
+MAX_PERCENT: Final = 100
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 REPORTS: Final = ("coverage", "parity", "impact")
 
 
@@ -59,7 +63,32 @@ class Reports:
     def from_json(cls, value: Mapping[str, Any]) -> Reports:
         """Return what `to_json` gave."""
         kinds = {"coverage": Coverage, "parity": Parity, "impact": Impact}
-        return cls(**{name: kinds[name](**fields) for name, fields in value.items()})
+        return cls(**{name: kinds[name](**report) for name, report in value.items()})
+
+
+def parse_reports(value: Any) -> Reports:
+    """Return the reports in JSON from outside, each with the fields above. Raises Malformed."""
+    kinds = {"coverage": Coverage, "parity": Parity, "impact": Impact}
+    if not isinstance(value, dict) or not value.keys() <= kinds.keys():
+        raise _malformed(f"reports are an object of {', '.join(REPORTS)}")
+    for name, report in value.items():
+        expected = {field.name for field in fields(kinds[name])}
+        if not isinstance(report, dict) or report.keys() != expected:
+            raise _malformed(f"the report on {name} has the fields {', '.join(sorted(expected))}")
+        for field, said in report.items():
+            is_digest = field in {"digest", "base"}
+            if not (_DIGEST.fullmatch(said) if is_digest and isinstance(said, str) else _is_count(said, field)):
+                raise _malformed(f"{name}/{field} is not {'a digest' if is_digest else 'a count'}")
+    return Reports.from_json(value)
+
+
+def _is_count(value: Any, field: str) -> bool:
+    limit = MAX_PERCENT if field == "percent" else MAX_INTEGER
+    return field not in {"digest", "base"} and type(value) is int and 0 <= value <= limit
+
+
+def _malformed(problem: str) -> Malformed:
+    return Malformed(problem, code="reports_malformed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

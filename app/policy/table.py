@@ -1,12 +1,13 @@
 """Tables: the data of a bundle as rows with effective dates, in and out of CSV, and a bundle with one table changed.
 
-A table is `data/<name>/data.json` of the form {"version": text, "rows": [flat objects], …}, with a JSON Schema beside
-it whose `properties.rows.items.properties` names the columns and their types: string, integer, boolean, or an array
-of strings (joined by "; "), each with or without null. An empty cell is null where the schema allows null, the empty
-text where a text is required, and an absent field elsewhere.
+A table is `data/<name>/data.json` of the form {"version": text, "rows": …, …}, where rows is a list of objects, or an
+object of them by their `id`. Columns are the `properties.rows.items.properties` (`…additionalProperties.properties`)
+of the JSON Schema beside it; without a schema, the fields that the rows have. A cell is plain text for a column of
+strings, integers or booleans alone, with or without null, and JSON for every other. An empty cell is null where null
+is allowed, the empty text where a text is required, and an absent field elsewhere.
 
-Rows may hold `effective_from` and `effective_to` (ISO dates, the first day in force and the first day no more). Where
-the schema says `"x-key": [columns]`, no two rows of one key are in force on one day.
+Rows may hold `effective_from` and `effective_to`: the first day in force and the first day no more, as 2026-06-30 or
+20260630. Where the schema says `"x-key": [columns]`, no two rows of one key are in force on one day.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ from itertools import pairwise
 from typing import Any, Final
 
 from app.errors import Malformed, NotFound, TooLarge
-from app.ledger.canonical import canonical
-from app.policy.bundle import MAX_VERSION_CHARS, Bundle, make_bundle
+from app.ledger.canonical import canonical, parse_json
+from app.policy.bundle import MAX_FILE_BYTES, MAX_VERSION_CHARS, Bundle, make_bundle
 
 MAX_ROWS: Final = 50_000
 MAX_CELL_CHARS: Final = 4_096
 ALWAYS: Final = (date.min, date.max)
-_SEPARATOR: Final = "; "
+ID: Final = "id"
 _INTEGER: Final = re.compile(r"-?[0-9]{1,16}", re.ASCII)
-_TYPES: Final = ("array", "integer", "boolean", "string")
+_SCALARS: Final[Mapping[type, str]] = {str: "string", int: "integer", bool: "boolean"}
+_DAY: Final = re.compile(r"[0-9]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
 Row = Mapping[str, Any]
 
@@ -47,7 +49,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Column:
-    """A column: its one type, whether it may be null, and whether every row has it."""
+    """A column: `string`, `integer`, `boolean` or `json`; whether it may be null, and whether every row has it."""
 
     name: str
     kind: str
@@ -56,8 +58,10 @@ class _Column:
 
 
 def list_rows(value: Any) -> Sequence[Row] | None:
-    """Return the rows of a data file's value; None if it is not of the form of a table."""
+    """Return the rows of a data file's value, each with its `id` if that is its key; None if it is no table."""
     rows = value.get("rows") if isinstance(value, dict) else None
+    if isinstance(rows, dict) and all(isinstance(row, dict) and ID not in row for row in rows.values()):
+        return [{ID: name, **row} for name, row in rows.items()]
     return rows if isinstance(rows, list) and all(isinstance(row, dict) for row in rows) else None
 
 
@@ -107,10 +111,19 @@ def change_table(bundle: Bundle, table: str, value: Mapping[str, Any]) -> tuple[
 
 
 def make_value(bundle: Bundle, table: str, rows: Sequence[Row], *, version: str) -> dict[str, Any]:
-    """Return the table's value with other rows and another version; what else it says stays. Raises NotFound."""
+    """Return the table's value with other rows and another version; what else it says stays.
+
+    Raises NotFound, and Malformed for a version that is none or an id that stands twice.
+    """
     if not 0 < len(version) <= MAX_VERSION_CHARS:
         raise _malformed(f"a version has 1 to {MAX_VERSION_CHARS} characters")
-    return {**_read(bundle, table), "version": version, "rows": list(rows)}
+    before = _read(bundle, table)
+    if not isinstance(before.get("rows"), dict):
+        return {**before, "version": version, "rows": list(rows)}
+    by_id = {row[ID]: {name: cell for name, cell in row.items() if name != ID} for row in rows}
+    if len(by_id) < len(rows):
+        raise _malformed(f"{table}: an id stands twice")
+    return {**before, "version": version, "rows": by_id}
 
 
 def compare_rows(before: Any, after: Any) -> Change:
@@ -140,12 +153,19 @@ def check_dates(table: str, value: Mapping[str, Any], schema: Any) -> None:
 
 def _format(value: Mapping[str, Any]) -> bytes:
     """Return the data file: each row a line, so that versions compare well."""
-    rest = {name: part for name, part in value.items() if name != "rows"}
-    lines = [f"{json.dumps(name)}: {json.dumps(part, ensure_ascii=False)}" for name, part in rest.items()]
-    if "rows" in value:
-        rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in value["rows"])
-        lines.append(f'"rows": [\n{rows}\n]')
+    lines = [f"{json.dumps(name)}: {_dump(part)}" for name, part in value.items() if name != "rows"]
+    rows = value.get("rows")
+    if isinstance(rows, dict):
+        inner = ",\n".join(f"{json.dumps(name)}: {_dump(row)}" for name, row in rows.items())
+        lines.append(f'"rows": {{\n{inner}\n}}')
+    elif rows is not None:
+        inner = ",\n".join(map(_dump, rows)) if isinstance(rows, list) else ""
+        lines.append(f'"rows": [\n{inner}\n]' if isinstance(rows, list) else f'"rows": {_dump(rows)}')
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _read(bundle: Bundle, table: str) -> dict[str, Any]:
@@ -156,38 +176,52 @@ def _read(bundle: Bundle, table: str) -> dict[str, Any]:
 
 
 def _list_columns(bundle: Bundle, table: str) -> list[_Column]:
-    """Return the columns that the schema names. Raises Malformed if the table is not one of flat rows."""
-    if list_rows(_read(bundle, table)) is None or table not in bundle.schemas:
-        raise _malformed(f"{table} has no rows, or no schema beside it: read and write it as JSON")
+    """Return the columns, from the schema or else from the rows. Raises Malformed if it is no table."""
+    rows = list_rows(_read(bundle, table))
+    if rows is None:
+        raise _malformed(f"{table} has no rows: read and write it as JSON")
+    keyed = isinstance(bundle.data[table]["rows"], dict)
+    if table not in bundle.schemas:
+        return _infer_columns(rows, keyed=keyed)
     try:
-        items = bundle.schemas[table]["properties"]["rows"]["items"]
+        items = bundle.schemas[table]["properties"]["rows"]["additionalProperties" if keyed else "items"]
         required = set(items.get("required", []))
-        return [_parse_column(name, schema, required) for name, schema in items["properties"].items()]
+        columns = [_parse_column(name, schema, required) for name, schema in items["properties"].items()]
     except (KeyError, TypeError, AttributeError):
         raise _malformed(f"{table}: its schema does not name the columns of its rows") from None
+    return [_Column(name=ID, kind="string", nullable=False, required=True), *columns] if keyed else columns
+
+
+def _infer_columns(rows: Sequence[Row], *, keyed: bool) -> list[_Column]:
+    """Return a column for each field that a row has, of the one type of its values, or of JSON."""
+    names = list(dict.fromkeys([ID] * keyed + [name for row in rows for name in row]))
+    columns = []
+    for name in names:
+        cells = [row[name] for row in rows if name in row]
+        kinds = {_SCALARS.get(type(cell), "json") for cell in cells if cell is not None} or {"string"}
+        columns.append(
+            _Column(
+                name=name,
+                kind=kinds.pop() if len(kinds) == 1 else "json",
+                nullable=None in cells,
+                required=len(cells) == len(rows),
+            )
+        )
+    return columns
 
 
 def _parse_column(name: str, schema: Any, required: set[str]) -> _Column:
-    kinds = schema.get("type", "string")
-    kinds = [kinds] if isinstance(kinds, str) else list(kinds)
-    kind = [each for each in _TYPES if each in kinds]
-    if len(kind) != 1 or not set(kinds) <= {*kind, "null"}:
-        raise _malformed(f"the column {name} is of no type that CSV can tell")
-    return _Column(name=name, kind=kind[0], nullable="null" in kinds, required=name in required)
+    kinds = schema.get("type", "json")
+    kinds = {kinds} if isinstance(kinds, str) else set(kinds)
+    plain = kinds - {"null"}
+    kind = plain.pop() if len(plain) == 1 and plain <= set(_SCALARS.values()) else "json"
+    return _Column(name=name, kind=kind, nullable="null" in kinds, required=name in required)
 
 
 def _format_cell(column: _Column, value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        if any(not isinstance(each, str) or _SEPARATOR.strip() in each or not each for each in value) or not value:
-            raise _malformed(f"the column {column.name} holds a list that CSV cannot tell")
-        return _SEPARATOR.join(value)
-    if not isinstance(value, str | int):
-        raise _malformed(f"the column {column.name} holds what CSV cannot tell")
-    return str(value)
+    return value if column.kind == "string" and isinstance(value, str) else _dump(value)
 
 
 def _parse_row(columns: Sequence[_Column], cells: Sequence[str], line: int) -> dict[str, Any]:
@@ -210,25 +244,29 @@ def _parse_cells(columns: Sequence[_Column], cells: Sequence[str], line: int) ->
 def _parse_cell(column: _Column, cell: str, line: int) -> Any:
     if column.kind == "string":
         return cell
-    if column.kind == "array":
-        return cell.split(_SEPARATOR)
     if column.kind == "integer" and _INTEGER.fullmatch(cell):
         return int(cell)
     if column.kind == "boolean" and cell in {"true", "false"}:
         return cell == "true"
-    raise _malformed(f"line {line}, {column.name}: not {'a whole number' if column.kind == 'integer' else column.kind}")
+    if column.kind == "json":
+        try:
+            return parse_json(cell.encode(), limit_bytes=MAX_FILE_BYTES)
+        except Malformed:
+            pass
+    expected = {"integer": "a whole number", "boolean": "true or false", "json": "JSON"}[column.kind]
+    raise _malformed(f"line {line}, {column.name}: not {expected}")
 
 
 def _parse_date(value: Any, otherwise: date, place: str) -> date:
     if value is None:
         return otherwise
+    text = str(value)
     try:
-        found = date.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise _malformed(f"{place} is not a date (2026-06-30)") from None
-    if found.isoformat() != value:
-        raise _malformed(f"{place} is not a date (2026-06-30)")
-    return found
+        if not isinstance(value, bool) and _DAY.fullmatch(text):
+            return date.fromisoformat(text)
+    except ValueError:
+        pass
+    raise _malformed(f"{place} is not a date (2026-06-30)")
 
 
 def _malformed(problem: str) -> Malformed:

@@ -12,7 +12,7 @@ from app.settings import Settings
 from tests.architecture.sources import ROOT, list_python, parse
 
 KINDS = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
-ROUTE = re.compile(r'@api\.(get|post|delete)\("([^"]+)"')
+ROUTE = re.compile(r'@api\.(get|post|put|delete)\("([^"]+)"')
 COMMAND = re.compile(r"(?:`|^    )assay ([a-z]+)\b", re.MULTILINE)
 NOT_RAISED = {"error"}  # the code of the base class
 
@@ -63,7 +63,7 @@ def test_every_error_code_is_explained_and_no_other() -> None:
 def test_every_endpoint_is_in_the_api_page_and_no_other() -> None:
     web = [path for path in list_python() if path.parts[:2] == ("app", "web")]
     served = {f"{method.upper()} {path}" for each in web for method, path in ROUTE.findall(_read(str(each)))}
-    assert set(re.findall(r"`((?:GET|POST|DELETE) /[^`]+)`", _read("docs/api.md"))) == served
+    assert set(re.findall(r"`((?:GET|POST|PUT|DELETE) /[^`]+)`", _read("docs/api.md"))) == served
 
 
 def test_every_command_that_the_documents_name_exists() -> None:
