@@ -18,7 +18,7 @@ from uuid import UUID
 
 from app.credentials.pepper import Pepper
 from app.credentials.ports import Append, Scope, StoredToken, TokenStore, TokenTransaction
-from app.errors import NotFound, Rejected, Unauthenticated
+from app.errors import NotFound, Refused, Rejected, Unauthenticated
 from app.ledger.entry import Draft, check_draft, time_of_id
 from app.ledger.ports import LogFrozenError
 
@@ -43,6 +43,11 @@ class Principal:
     def actor(self) -> str:
         """The actor of the entries that this principal causes."""
         return f"token:{self.token_id}"
+
+    def require(self, scope: Scope) -> None:
+        """Raise Refused unless the token has this scope, where the operation alone does not say which one is needed."""
+        if scope not in self.scopes:
+            raise Refused(f"this needs a token with the scope {scope.value}", code="scope_missing")
 
 
 @dataclass(frozen=True, slots=True)

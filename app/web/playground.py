@@ -18,7 +18,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models import Tag
 
 from app.credentials.ports import Scope
-from app.errors import Refused, Rejected, Unavailable
+from app.errors import Rejected, Unavailable
 from app.ledger.canonical import canonical
 from app.ledger.entry import parse_entry
 from app.ledger.ports import EntryFilter, StoredEntry
@@ -98,8 +98,7 @@ class Playground:
             raise Rejected(f"outside the dialect: {'; '.join(offences[:5])}", code="dialect_offence")
         document = body.input
         if body.decision is not None:
-            if Scope.SUBJECTS_READ not in caller().scopes:
-                raise Refused(f"a decision's input is personal: this needs {Scope.SUBJECTS_READ}", code="scope_missing")
+            caller().require(Scope.SUBJECTS_READ)
             document = dict(self._recall_one(body.decision).document)
         canonical(document)
         with self._one_trace():
