@@ -114,7 +114,7 @@ def _check_key(installation: Installation, tenant: Tenant) -> None:
 
 
 def _check_policies(installation: Installation, tenant: Tenant) -> None:
-    installation.active_bundle(tenant.id)
+    installation.policies.verify_active(tenant.id)
 
 
 def _check_sequencer(installation: Installation, tenant: Tenant) -> None:

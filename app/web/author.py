@@ -283,19 +283,19 @@ def _add_steps(api: APIBlueprint, bundles: Bundles, data: Data) -> None:
         """Keep a bundle as a draft; it must compile and pass its own tests. Sent again, it changes nothing."""
         return bundles.push(query.name)
 
-    @api.post("/v1/policy/bundles/<digest>:shadow", responses={"200": BundleOut})
+    @api.post("/v1/policy/bundles/<string:digest>:shadow", responses={"200": BundleOut})
     @needs(Scope.POLICIES_WRITE)
     def propose_bundle(path: DigestPath, body: ProposeIn) -> Response:
         """Propose a bundle, with reports: it is evaluated beside the active one, and never acted on."""
         return bundles.propose(path.digest, body)
 
-    @api.post("/v1/policy/bundles/<digest>:activate", responses={"200": BundleOut})
+    @api.post("/v1/policy/bundles/<string:digest>:activate", responses={"200": BundleOut})
     @needs(Scope.POLICIES_APPROVE)
     def activate_bundle(path: DigestPath, body: ApproveIn) -> Response:
         """Put the proposed bundle into force; refused to its author and its proposer."""
         return bundles.activate(path.digest, body)
 
-    @api.post("/v1/policy/bundles/<digest>:retire", responses={"200": BundleOut})
+    @api.post("/v1/policy/bundles/<string:digest>:retire", responses={"200": BundleOut})
     @needs(Scope.POLICIES_WRITE)
     def retire_bundle(path: DigestPath, body: RetireIn) -> Response:
         """Give up a draft or a proposed bundle."""

@@ -19,7 +19,8 @@ from app.adapters.rego_tests import run_tests
 from app.adapters.rego_trace import DoesNotCompileError, TraceFailedError, run_rules
 from app.adapters.sql.policies import SqlBundleStore
 from app.adapters.sql.subjects import SqlSubjectStore
-from app.errors import Conflict, Malformed, Rejected, Unavailable
+from app.errors import Broken, Conflict, Malformed, Rejected, Unavailable
+from app.ledger.entry import parse_entry
 from app.policy.annotation import list_rules
 from app.policy.archive import parse_archive
 from app.policy.authorize import Authorizer
@@ -42,6 +43,8 @@ MAX_ENGINES: Final = 8
 MAX_CHECKS: Final = 2
 """Bundles checked at one time in a process: each is a child with memory and CPU of its own."""
 CHECK_WAIT_S: Final = 10
+HISTORY_LOOKED_AT: Final = 1_000
+"""Entries about policies among which the last activation is looked for."""
 _CHECKS: Final = threading.BoundedSemaphore(MAX_CHECKS)
 
 
@@ -124,6 +127,20 @@ class Policies:
         """Return what a bundle changes of another, or of the active one. Raises NotFound."""
         old = self.library.active(tenant) if before is None else self.library.read(tenant, before)
         return compare_bundles(old, self.library.read(tenant, after))
+
+    def verify_active(self, tenant: str) -> None:
+        """Raise Broken unless the active bundle can be read, and is the one that the log last says was activated.
+
+        The signature proves what a bundle holds, not that two people chose it: that is what the log is for.
+        """
+        active = self.library.active(tenant)
+        for stored in self.store.list_history(tenant, before=None, limit=HISTORY_LOOKED_AT):
+            entry = parse_entry(stored.body)
+            if entry.action == "policy.bundle_activated":
+                if entry.data.get("digest") == active.digest:
+                    return
+                break
+        raise Broken(f"the log does not say that the bundle {active.digest} was activated last", code="bundle_damaged")
 
     def sign(self, bundle: Bundle, tests: Mapping[str, bytes] | None = None) -> bytes:
         """Return the signed archive of a bundle: what OPA loads, unless there are tests in it."""
@@ -212,12 +229,12 @@ def load_folder(folder: Path) -> tuple[Bundle, dict[str, bytes]]:
 
 
 def check_bundle(bundle: Bundle, tests: Mapping[str, bytes]) -> CheckResult:
-    """Compile the bundle, look at its routing table and run its tests (app.policy.ports.BundleCheck)."""
+    """Compile the bundle, hold it against the dialect, look at its routing table, and run its tests (BundleCheck)."""
     if not _CHECKS.acquire(timeout=CHECK_WAIT_S):
         raise Unavailable("too many bundles are being checked; send it again", code="overloaded", retry_after_s=5)
     try:
         RegoEngine(bundle)
-        problems = tuple(list_table_problems(bundle))
+        problems = (*list_dialect_offences(bundle), *list_table_problems(bundle))
         return CheckResult(problems=problems, tests=0) if problems else run_tests(bundle, tests)
     except Malformed as error:
         return CheckResult(problems=(str(error),), tests=0)
