@@ -1,6 +1,7 @@
 """The story of one payment, played against a temporary installation on free ports.
 
     pay → decision → receipt → verify: yes → flip one bit in a copy of the database → verify: no, naming the entry
+    → change a rule, replay the decisions: what it would change, and no without a sign-off
     → erase the payer → verify: yes, and the sealed fields are "erased by policy"
 
 Prints each command that it runs and what came of it. Exits with 1 at the first step that is not as promised.
@@ -17,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import urllib.error
 import urllib.request
@@ -32,6 +34,9 @@ STOP_LIMIT_S = 30.0
 REQUEST_LIMIT_S = 20.0
 LINE_LIMIT = 240
 VALID, INVALID, ERASED = 0, 1, 5
+NOT_DONE = 1
+COUNTRIES = ("KP", "DE", "ZZ", "KP")
+"""Where the other payers live: blocked, allowed, not in the table, blocked."""
 HTTP_NOT_FOUND = 404
 NAME, EMAIL = "Ada Example", "ada@example.org"
 PAYMENT = {
@@ -54,6 +59,7 @@ main()
 """
 OFFLINE = [sys.executable, "-P", "-c", WITHOUT_SOCKETS]
 TAMPER = Path(__file__).parents[1] / "tamper.py"
+POLICIES = Path(__file__).parents[2] / "policies"
 
 
 class BrokenPromiseError(Exception):
@@ -91,6 +97,7 @@ class Story:
             receipt = self.keep_receipt(payment)
             payer = self.keep_payer_receipt(payment)
             self.tamper()
+            self.rehearse()
             erasure = self.erase(payment)
             self.verify_erased(receipt, payer, erasure)
 
@@ -132,6 +139,24 @@ class Story:
         entry_id = said.split("of ")[1].split()[0]
         report = self.verify(INVALID, "database", "sqlite:///tampered.db", "--tenant", TENANT, "--no-state")
         expect(entry_id in report, f"it names the entry: {entry_id}")
+
+    def rehearse(self) -> None:
+        """A changed rule is held against the decisions of the past before anybody lets it decide."""
+        title("Rehearse a rule: payers from a blocked country would be let through")
+        for number, country in enumerate(COUNTRIES):
+            body = {**PAYMENT, "payer": {"name": NAME, "email": EMAIL, "country": country}}
+            headers = {"Idempotency-Key": f"the-demo's-{country}-{number}", "Prefer": "wait=10"}
+            self.request("POST", "/v1/payments", body, headers, quiet=True)
+        self.assay("policy", "replay", "--tenant", TENANT)
+        candidate = self.folder / "candidate"
+        shutil.copytree(POLICIES, candidate)
+        rule = candidate / "kyc" / "kyc.rego"
+        changed = rule.read_text().replace('standing == "allowed"', 'standing in {"allowed", "blocked"}')
+        rule.write_text(changed)
+        replay = [*ASSAY, "policy", "replay", "--tenant", TENANT, "--bundle", "candidate"]
+        matrix = self.run(replay, expected=NOT_DONE, whole=True)
+        expect("deny to allow: 2" in matrix, "two denials would become allowed; that needs a sign-off")
+        self.run([*replay, "--sign-off", "risk.accepted"])
 
     def erase(self, payment: dict[str, Any]) -> Path:
         """The payer's key and sealed fields are destroyed, and the log has a receipt of that."""
@@ -183,16 +208,24 @@ class Story:
         return self.run([*without_network(), *OFFLINE, *command[len(ASSAY) :]], shown=command, expected=expected)
 
     def run(
-        self, command: list[str], *, shown: list[str] | None = None, expected: int = 0, secret: bool = False
+        self,
+        command: list[str],
+        *,
+        shown: list[str] | None = None,
+        expected: int = 0,
+        secret: bool = False,
+        whole: bool = False,
     ) -> str:
-        """Run and show a command; raise unless it exits as expected."""
+        """Run and show a command, and the `whole` of what it prints if asked; raise unless it exits as expected."""
         show(shown or command)
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
         )
+        if whole:
+            print(textwrap.indent(done.stdout.rstrip(), "    "))
         expect(
             done.returncode == expected,
-            f"exit code {done.returncode}" + ("" if secret else brief(done.stdout)),
+            f"exit code {done.returncode}" + ("" if secret or whole else brief(done.stdout)),
             why=done.stdout + done.stderr,
         )
         return done.stdout

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.architecture.sources import ROOT
 
 BLOCK = re.compile(r"^<!-- run by tests/story(?:: (\d))? -->\n```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-LINKED = (".venv", "scripts")
+LINKED = (".venv", "policies", "scripts")
 
 
 @dataclass(frozen=True, slots=True)
