@@ -42,7 +42,11 @@ class Settings(BaseSettings):
     port: int = Field(default=8080, ge=1, le=65535, description="TCP port to listen on.")
     workers: int = Field(default=2, ge=1, le=64, description="Web processes.")
     threads: int = Field(
-        default=128, ge=1, le=1024, description="Threads per web process: requests that may wait for publication."
+        default=128,
+        ge=1,
+        le=1024,
+        description="Threads per web process: requests at work at one time. A payment holds one while its PSP works; "
+        "an entry that waits for its receipt holds none.",
     )
     pool_size: int = Field(default=16, ge=2, le=256, description="Database connections per process.")
     backlog: int = Field(default=1024, ge=64, le=65535, description="Connections the kernel may hold for us.")

@@ -80,5 +80,7 @@ def count_workers(settings: Settings) -> int:
 def load_application(parent_pid: int, *_: Any, **__: Any) -> Callable[..., Any]:
     """Return the WSGI application; called in each web process."""
     follow_parent(parent_pid)
-    create_wsgi: Callable[[], Callable[..., Any]] = import_module(WEB_TARGET).create_wsgi
-    return create_wsgi()
+    target: Any = import_module(WEB_TARGET)
+    target.answer_later_under_granian()
+    application: Callable[..., Any] = target.create_wsgi()
+    return application

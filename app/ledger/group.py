@@ -1,11 +1,12 @@
 """Group commit: entries that belong to no other change share one transaction.
 
-Requests hand in rows and wait; one thread commits all that wait, at once and without delay. A database commit costs
+Requests hand in rows; one thread commits all that wait, and tells whoever handed them in. A database commit costs
 about as much for a hundred rows as for one, so this is what carries a flash sale.
 """
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 from app.errors import Unavailable
 from app.ledger.ports import AppendResult, EntryRow, LedgerStore
-from app.ledger.wait import Position, PublicationWatch, Waiter
+from app.ledger.wait import Done, Position, PublicationWatch, Waiter
 
 QUEUE_LIMIT = 4096
 """Requests that may wait for a commit; one more is answered 503."""
@@ -27,17 +28,53 @@ LINGER_S = 0.008
 """How long a group waits for as many callers as the last one had, in seconds. Who is alone never waits."""
 
 
+Written = tuple[AppendResult, Position | None]
+"""A durable entry, and where it was published; None for that if it took too long."""
+
+
+class _Awaited:
+    """Who waits for the publication of one row. It expires only once the row is durable: before, nothing is known."""
+
+    __slots__ = ("_done", "_timeout_at_s", "expires_s", "result")
+
+    def __init__(self, done: Done[Written], timeout_s: float) -> None:
+        self._done = done
+        self._timeout_at_s = time.monotonic() + timeout_s
+        self.expires_s = math.inf
+        self.result: AppendResult | None = None
+
+    def expect(self, result: AppendResult) -> None:
+        """Take the result that counts if the commit does: a publication tells that it did."""
+        self.result = result
+
+    def give(self, position: Position | None) -> None:
+        assert self.result is not None  # noqa: S101 -- the watch knows us since `expect`
+        self._done.give((self.result, position))
+
+    def committed(self) -> None:
+        self.expires_s = self._timeout_at_s
+
+    def fail(self, error: BaseException) -> None:
+        self._done.fail(error)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
-    """Rows to commit, who waits for that, and who waits for their publication, if anybody."""
+    """Rows to commit, and who is told of it: of the commit, or of the publication of the one row."""
 
     rows: Sequence[EntryRow]
-    committed: Waiter[list[AppendResult]]
-    published: Waiter[Position] | None = None
+    committed: Done[list[AppendResult]] | None = None
+    published: _Awaited | None = None
+
+    def fail(self, error: Exception) -> None:
+        """Tell who waits; nobody else tells it anything."""
+        for done in (self.committed, self.published):
+            if done is not None:
+                done.fail(error)
 
 
 class GroupCommit:
-    """Commits rows of many callers together; `append` may be called from any thread."""
+    """Commits rows of many callers together; may be called from any thread."""
 
     def __init__(self, store: LedgerStore, watch: PublicationWatch) -> None:
         """Start the committing thread."""
@@ -56,24 +93,27 @@ class GroupCommit:
 
         Raises Unavailable when the queue is full, the store is, or the process is stopping.
         """
-        job = _Job(rows, Waiter())
-        self._hand_in(job)
-        return job.committed.wait() or []
+        waiter: Waiter[list[AppendResult]] = Waiter()
+        self.append_then(rows, waiter)
+        return waiter.wait()
 
-    def append_and_wait(self, row: EntryRow, *, timeout_s: float) -> tuple[AppendResult, Position | None]:
-        """Return the result of `row`, durable, and where it was published; None for that after `timeout_s`.
+    def append_and_wait(self, row: EntryRow, *, timeout_s: float) -> Written:
+        """Return the result of `row`, durable, and where it was published; None for that after `timeout_s`."""
+        waiter: Waiter[Written] = Waiter()
+        self.publish_then(row, waiter, timeout_s=timeout_s)
+        return waiter.wait()
 
-        The waiting thread is woken once, by the publication: the commit before it wakes nobody.
+    def append_then(self, rows: Sequence[EntryRow], done: Done[list[AppendResult]]) -> None:
+        """Tell `done` what `append` returns, without waiting. Raises Unavailable, and then tells it nothing."""
+        self._hand_in(_Job(rows, committed=done))
+
+    def publish_then(self, row: EntryRow, done: Done[Written], *, timeout_s: float) -> None:
+        """Tell `done` what `append_and_wait` returns, without waiting. Raises Unavailable, and then tells it nothing.
+
+        It is told once, by the publication: the commit before it tells nobody.
         """
         self._watch.require_room()
-        published: Waiter[Position] = Waiter()
-        job = _Job((row,), Waiter(), published)
-        self._hand_in(job)
-        position = published.wait(timeout_s)
-        result = (job.committed.wait() or [])[0]
-        if position is None and not self._watch.forget(row.tenant, result.seq, published):
-            position = published.wait()
-        return result, position
+        self._hand_in(_Job((row,), published=_Awaited(done, timeout_s)))
 
     def _hand_in(self, job: _Job) -> None:
         with self._closing:
@@ -130,44 +170,45 @@ class GroupCommit:
         If the store is away, or the commit itself fails and may have happened, all are told so. If rows are refused,
         the halves are tried apart, down to the caller at fault.
         """
-        expected: list[tuple[_Job, AppendResult]] = []
+        expected: list[tuple[str, _Awaited, AppendResult]] = []
         results: list[AppendResult] = []
         try:
             with self._store.transaction() as tx:
                 results = tx.append_entries([row for job in group for row in job.rows])
                 self._expect(group, results, expected)
         except Exception as error:  # noqa: BLE001 -- every waiting caller must be answered, whatever happens
-            for job, result in expected:
-                self._watch.forget(job.rows[0].tenant, result.seq, job.published or Waiter())
+            answered = {id(who) for tenant, who, result in expected if not self._watch.forget(tenant, result.seq, who)}
             if isinstance(error, Unavailable) or results or len(group) == 1:
                 for job in group:
-                    _fail(job, error)
+                    if id(job.published) not in answered:  # it was published, so the commit took place
+                        job.fail(error)
                 return
             middle = len(group) // 2
             self._commit(group[:middle])
             self._commit(group[middle:])
             return
-        for job, result in expected:
+        for tenant, awaited, result in expected:
+            awaited.committed()
             if result.replayed:
-                self._watch.nudge(job.rows[0].tenant)
+                self._watch.nudge(tenant)
         start = 0
         for job in group:
-            job.committed.give(results[start : start + len(job.rows)])
+            if job.committed is not None:
+                job.committed.give(results[start : start + len(job.rows)])
             start += len(job.rows)
 
     def _expect(
-        self, group: list[_Job], results: Sequence[AppendResult], expected: list[tuple[_Job, AppendResult]]
+        self,
+        group: list[_Job],
+        results: Sequence[AppendResult],
+        expected: list[tuple[str, _Awaited, AppendResult]],
     ) -> None:
         """Have the watch answer those who wait for publication, before the commit makes a publication possible."""
         start = 0
         for job in group:
             if job.published is not None:
-                self._watch.expect(job.rows[0].tenant, results[start].seq, job.published)
-                expected.append((job, results[start]))
+                tenant, result = job.rows[0].tenant, results[start]
+                job.published.expect(result)
+                self._watch.expect(tenant, result.seq, job.published)
+                expected.append((tenant, job.published, result))
             start += len(job.rows)
-
-
-def _fail(job: _Job, error: Exception) -> None:
-    job.committed.fail(error)
-    if job.published is not None:
-        job.published.fail(error)

@@ -1,25 +1,36 @@
-"""Waiting for publication: a write with `Prefer: wait` answers when its entry is under a checkpoint."""
+"""Waiting for publication: a write with `Prefer: wait` answers when its entry is under a checkpoint.
+
+Who waits need not be a thread: the watch tells whoever has `give`, by its own thread.
+"""
 
 from __future__ import annotations
 
+import logging
+import math
 import queue
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from app.errors import AssayError, Unavailable
 from app.ledger.ports import LedgerStore
 from app.ledger.prove import Prover, Published
 
+log = logging.getLogger("assay.wait")
+
 WAITERS_LIMIT = 4096
 """Requests that may wait in one process; one more is answered 503."""
 POLL_S = 1.0
 """How often waiters are looked at even if no wake-up arrives, in seconds."""
+EXPIRE_EVERY_S = 0.1
+"""How often it is looked for those who have waited long enough, in seconds."""
 
 Answer = TypeVar("Answer")
+Told_contra = TypeVar("Told_contra", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +41,40 @@ class Position:
     published: Published
 
 
-class Waiter(Generic[Answer]):
-    """One answer that one thread waits for and another gives; a second one, after an unclear commit, changes nothing.
+class Done(Protocol[Told_contra]):
+    """Whoever is told how something ended: once, by any thread, and neither call may raise or wait."""
 
-    A lock and two fields: every write waits for two of these, and a Future costs ten times as much.
+    def give(self, answer: Told_contra) -> None:
+        """Take the answer."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """Take the error in place of an answer."""
+        ...
+
+
+class Awaiting(Protocol):
+    """Whoever waits for the publication of an entry."""
+
+    expires_s: float
+    """When it has waited long enough, by the monotonic clock."""
+
+    def give(self, position: Position | None) -> None:
+        """Take the position, or None when it has waited long enough. Called once; must not raise."""
+        ...
+
+
+class Waiter(Generic[Answer]):
+    """One answer that one thread waits for and another gives.
+
+    A lock and two fields: a Future costs ten times as much.
     """
 
-    __slots__ = ("_answer", "_error", "_given")
+    __slots__ = ("_answer", "_error", "_given", "expires_s")
 
-    def __init__(self) -> None:
+    def __init__(self, expires_s: float = math.inf) -> None:
         """Nothing is given yet."""
+        self.expires_s = expires_s
         self._given = threading.Lock()
         self._given.acquire()
         self._answer: Answer | None = None
@@ -48,24 +83,19 @@ class Waiter(Generic[Answer]):
     def give(self, answer: Answer) -> None:
         """Answer the one who waits."""
         self._answer = answer
-        self._wake()
+        self._given.release()
 
     def fail(self, error: BaseException) -> None:
         """Let the one who waits raise `error`."""
         self._error = error
-        self._wake()
+        self._given.release()
 
-    def _wake(self) -> None:
-        with suppress(RuntimeError):  # it was answered before, and nobody has looked yet
-            self._given.release()
-
-    def wait(self, timeout_s: float = -1) -> Answer | None:
-        """Return the answer, or None after `timeout_s` (never, if it is negative). For one thread, once answered."""
-        if not self._given.acquire(timeout=timeout_s):
-            return None
+    def wait(self) -> Answer:
+        """Return the answer, or raise the error, once it is given."""
+        self._given.acquire()
         if self._error is not None:
             raise self._error
-        return self._answer
+        return self._answer  # type: ignore[return-value]  # given, or there is an error
 
 
 class PublicationWatch:
@@ -76,7 +106,7 @@ class PublicationWatch:
         self._store = store
         self._prover = prover
         self._lock = threading.Lock()
-        self._waiters: dict[str, dict[int, list[Waiter[Position]]]] = defaultdict(dict)
+        self._waiters: dict[str, dict[int, list[Awaiting]]] = defaultdict(dict)
         self._waiting = 0
         self._nudges: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._closed = threading.Event()
@@ -88,8 +118,8 @@ class PublicationWatch:
         if self._waiting >= WAITERS_LIMIT:
             raise Unavailable("too many requests are waiting for publication", code="overloaded")
 
-    def expect(self, tenant: str, seq: int, waiter: Waiter[Position]) -> None:
-        """Answer `waiter` when entry `seq` is published.
+    def expect(self, tenant: str, seq: int, waiter: Awaiting) -> None:
+        """Answer `waiter` when entry `seq` is published, or with None when it has waited long enough.
 
         Called before the entry is committed, so that no publication of it can be missed. Several may wait for one
         entry: the replays of one idempotency key.
@@ -102,17 +132,20 @@ class PublicationWatch:
         """Look at once: somebody waits for an entry that may be published already."""
         self._nudges.put(tenant)
 
-    def forget(self, tenant: str, seq: int, waiter: Waiter[Position]) -> bool:
+    def forget(self, tenant: str, seq: int, waiter: Awaiting) -> bool:
         """Take the waiter off the list; False if it is not on it, because its answer is on the way."""
         with self._lock:
-            waiters = self._waiters[tenant].get(seq, [])
-            if waiter not in waiters:
-                return False
-            self._waiting -= 1
-            waiters.remove(waiter)
-            if not waiters:
-                del self._waiters[tenant][seq]
-            return True
+            return self._take_off(tenant, seq, waiter)
+
+    def _take_off(self, tenant: str, seq: int, waiter: Awaiting) -> bool:
+        waiters = self._waiters[tenant].get(seq, [])
+        if waiter not in waiters:
+            return False
+        self._waiting -= 1
+        waiters.remove(waiter)
+        if not waiters:
+            del self._waiters[tenant][seq]
+        return True
 
     def wait(self, tenant: str, seq: int, *, timeout_s: float) -> Position | None:
         """Return where the committed entry `seq` stands once it is published, or None after `timeout_s`.
@@ -121,13 +154,10 @@ class PublicationWatch:
         """
         if self._waiting >= WAITERS_LIMIT:
             return None
-        waiter: Waiter[Position] = Waiter()
+        waiter: Waiter[Position | None] = Waiter(time.monotonic() + timeout_s)
         self.expect(tenant, seq, waiter)
         self.nudge(tenant)
-        position = waiter.wait(timeout_s)
-        if position is None and not self.forget(tenant, seq, waiter):
-            return waiter.wait()
-        return position
+        return waiter.wait()
 
     def wait_for_all(self, tenant: str, seqs: Sequence[int], *, timeout_s: float) -> dict[int, int]:
         """Return {seq: index} of those of the committed entries that are published, at the latest after `timeout_s`.
@@ -144,7 +174,7 @@ class PublicationWatch:
         return {seq: index for seq, index in found.items() if index < size}
 
     def close(self) -> None:
-        """Stop the threads; waiters run into their timeouts."""
+        """Stop the threads; whoever waits is told that it has waited long enough."""
         self._closed.set()
         self._nudges.put(None)
 
@@ -158,18 +188,28 @@ class PublicationWatch:
                 self.nudge(name)
 
     def _answer(self) -> None:
-        while (first := self._nudges.get()) is not None:
-            tenants = {first}
-            while not self._nudges.empty():
-                tenant = self._nudges.get()
-                if tenant is None:
-                    return
-                tenants.add(tenant)
-            for tenant in tenants:
+        expire_at_s = 0.0
+        while not self._closed.is_set():
+            for tenant in self._take_nudges():
                 try:
                     self._answer_tenant(tenant)
                 except AssayError:
                     continue  # the store is away: the listener's next poll nudges again, and waits are bounded
+                except Exception:
+                    log.exception("waiters of %s are not answered", tenant)
+            if (now_s := time.monotonic()) >= expire_at_s:
+                expire_at_s = now_s + EXPIRE_EVERY_S
+                self._let_go(now_s)
+        self._let_go(math.inf)
+
+    def _take_nudges(self) -> set[str]:
+        """Return the tenants to look at, once there are some, or none after a while."""
+        tenants: set[str | None] = set()
+        with suppress(queue.Empty):
+            tenants.add(self._nudges.get(timeout=EXPIRE_EVERY_S))
+            while True:
+                tenants.add(self._nudges.get_nowait())
+        return {tenant for tenant in tenants if tenant is not None}
 
     def _answer_tenant(self, tenant: str) -> None:
         with self._lock:
@@ -180,7 +220,7 @@ class PublicationWatch:
         if note is None:
             return
         published = self._prover.open_published(tenant, note)
-        done: list[tuple[Waiter[Position], int]] = []
+        done: list[tuple[Awaiting, int]] = []
         with self._lock:
             for seq, index in found.items():
                 if index < published.size:
@@ -188,3 +228,16 @@ class PublicationWatch:
             self._waiting -= len(done)
         for waiter, index in done:
             waiter.give(Position(index, published))
+
+    def _let_go(self, now_s: float) -> None:
+        """Tell those who have waited long enough that there is no position yet."""
+        with self._lock:
+            done = [
+                waiter
+                for tenant, of_tenant in self._waiters.items()
+                for seq, waiters in list(of_tenant.items())
+                for waiter in [*waiters]
+                if waiter.expires_s < now_s and self._take_off(tenant, seq, waiter)
+            ]
+        for waiter in done:
+            waiter.give(None)

@@ -6,9 +6,11 @@ import hashlib
 import os
 import re
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 import orjson
 from flask import Response, request
@@ -24,11 +26,13 @@ from app.ledger.card import refuse_card_numbers
 from app.ledger.entry import Draft, Entry, format_entry_id, parse_entry, parse_entry_id
 from app.ledger.ports import AppendResult, EntryFilter, EntryRow, StoredEntry
 from app.ledger.prove import NotPublishedError
+from app.ledger.wait import Position
 from app.payments.record import format_record, is_record, parse_record
 from app.subjects.keep import keep_personal
 from app.subjects.subject import format_subject_id, parse_personal
 from app.tlog.tree import leaf_hash
 from app.web.auth import caller, needs
+from app.web.later import answer_later
 from app.web.models import (
     AppendBody,
     Appended,
@@ -96,29 +100,38 @@ class Entries:
         if entry is not None and entry.personal:
             return self._append_personal(entry, key, wait_s)
         row = self.prepare(principal, value, key, entry)
-        position = None
-        if wait_s:
-            result, position = services.group.append_and_wait(row, timeout_s=wait_s)
-        else:
-            result = services.group.append([row])[0]
+        if not wait_s:
+            return answer_later(
+                partial(services.group.append_then, (row,)), lambda results: _answer_appended(row, results[0])
+            )
+        as_json = _wants_json()
+        return answer_later(
+            partial(services.group.publish_then, row, timeout_s=wait_s),
+            lambda written: self._answer_written(row, *written, wait_s=wait_s, as_json=as_json),
+        )
+
+    def _answer_written(
+        self, row: EntryRow, result: AppendResult, position: Position | None, *, wait_s: int, as_json: bool
+    ) -> Response:
+        """Return the receipt if there is one."""
+        if position is None:
+            return _answer_appended(row, result)
         refuse_other_request(result, row.fingerprint)
-        if wait_s and position is not None:
-            body = row.body if not result.replayed else self._read(result.id).body
-            receipt = services.prover.receipt(principal.tenant, position.index, body, position.published)
-            return _received(result, position.index, receipt, wait_s)
-        return _appended(result)
+        body = self._read(row.tenant, result.id).body if result.replayed else row.body
+        receipt = self._services.prover.receipt(row.tenant, position.index, body, position.published)
+        return _received(result, position.index, receipt, wait_s, as_json=as_json)
 
     def _append_personal(self, entry: EntryIn, key: str | None, wait_s: int | None) -> Response:
         """Append one entry whose personal facts are sealed; no group commit, as they commit together."""
         services, tenant = self._services, caller().tenant
         result = self._seal(entry, key)
         position = services.watch.wait(tenant, result.seq, timeout_s=wait_s) if wait_s else None
-        body = self._read(result.id).body
+        body = self._read(tenant, result.id).body
         subject = parse_entry(body).subject
         if not wait_s or position is None:
             return _appended(result, subject)
         receipt = services.prover.receipt(tenant, position.index, body, position.published)
-        return _received(result, position.index, receipt, wait_s, subject)
+        return _received(result, position.index, receipt, wait_s, as_json=_wants_json(), subject=subject)
 
     def _seal(self, entry: EntryIn, key: str | None) -> AppendResult:
         """Append the entry about its subject, or about a new one."""
@@ -162,7 +175,7 @@ class Entries:
 
     def read(self, entry_id: str, view: str | None) -> Response:
         """Return one entry, as JSON or as a record."""
-        stored = self._read(parse_entry_id(entry_id))
+        stored = self._read(caller().tenant, parse_entry_id(entry_id))
         if view == "record":
             return Answer(format_record(_parse(stored)), mimetype="application/json")
         return Answer(orjson.dumps(_render(stored)), mimetype="application/json")
@@ -170,15 +183,15 @@ class Entries:
     def receipt(self, entry_id: str) -> Response:
         """Return the entry's receipt under the newest checkpoint."""
         tenant = caller().tenant
-        stored = self._read(parse_entry_id(entry_id))
+        stored = self._read(tenant, parse_entry_id(entry_id))
         published = self._services.prover.read_published(tenant)
         if stored.index is None or stored.index >= published.size:
             raise NotPublishedError("the entry is appended and not yet published; ask again in a moment")
         receipt = self._services.prover.receipt(tenant, stored.index, stored.body, published)
         return Answer(receipt, content_type=RECEIPT_TYPE)
 
-    def _read(self, entry_id: Any) -> StoredEntry:
-        stored = self._services.store.find_entry(caller().tenant, entry_id)
+    def _read(self, tenant: str, entry_id: UUID) -> StoredEntry:
+        stored = self._services.store.find_entry(tenant, entry_id)
         if stored is None:
             raise NotFound("there is no such entry", code="entry_unknown")
         return stored
@@ -232,6 +245,15 @@ def refuse_other_request(result: AppendResult, fingerprint: bytes | None) -> Non
         )
 
 
+def _answer_appended(row: EntryRow, result: AppendResult) -> Response:
+    refuse_other_request(result, row.fingerprint)
+    return _appended(result)
+
+
+def _wants_json() -> bool:
+    return "application/json" in request.headers.get("Accept", "")
+
+
 def _appended(result: AppendResult, subject: str | None = None) -> Response:
     entry_id = format_entry_id(result.id)
     where = f"/v1/entries/{entry_id}/receipt"
@@ -240,7 +262,9 @@ def _appended(result: AppendResult, subject: str | None = None) -> Response:
     return _written(result, Answer(orjson.dumps(body), HTTPStatus.ACCEPTED, headers, mimetype="application/json"))
 
 
-def _received(result: AppendResult, index: int, receipt: bytes, wait_s: int, subject: str | None = None) -> Response:
+def _received(
+    result: AppendResult, index: int, receipt: bytes, wait_s: int, *, as_json: bool, subject: str | None = None
+) -> Response:
     entry_id = format_entry_id(result.id)
     headers = {
         "Location": f"/v1/entries/{entry_id}",
@@ -250,7 +274,7 @@ def _received(result: AppendResult, index: int, receipt: bytes, wait_s: int, sub
     }
     if subject is not None:
         headers["Assay-Subject"] = subject
-    if "application/json" in request.headers.get("Accept", ""):
+    if as_json:
         body = {"id": entry_id, "status": "published", "index": index, "receipt": receipt.decode()} | _about(subject)
         response = Answer(orjson.dumps(body), HTTPStatus.CREATED, headers, mimetype="application/json")
     else:

@@ -7,7 +7,10 @@ from flask import Flask
 from app.adapters.collector import spare_collector
 from app.settings import read_settings
 from app.web.app import create_app
+from app.web.server import answer_later_under_granian
 from app.wiring import Installation, build_services
+
+__all__ = ["answer_later_under_granian", "create_wsgi"]
 
 
 def create_wsgi() -> Flask:

@@ -35,6 +35,7 @@ from app.ledger.sequence import SequencerLoop
 from app.ledger.wait import PublicationWatch
 from app.settings import Settings, read_settings
 from app.web.app import create_app as create_assay
+from app.web.server import answer_later_under_granian
 from app.wiring import TOKEN_SECRET, Installation, Services, add_tenant, build_services, initialise, new_entry_id
 from tests.parts.postgres import running_postgres
 
@@ -54,6 +55,8 @@ class Running:
 def create_app() -> Flask:
     """Return the application named by `ASSAY_BENCH_APP`: hello, memory or sql."""
     kind = os.environ["ASSAY_BENCH_APP"]
+    if kind != "hello":
+        answer_later_under_granian()
     if kind == "hello":
         return _hello()
     installation = Installation(read_settings())
@@ -113,7 +116,6 @@ def running_service(
     database: str,
     *,
     workers: int = 2,
-    threads: int = 280,
     seed: Callable[[Settings], None] = lambda _: None,
 ) -> Iterator[Running]:
     """Run the app `kind` with `workers` processes over `database` ("postgresql" or "sqlite"), filled by `seed`."""
@@ -127,7 +129,6 @@ def running_service(
             database_url=url,
             port=_free_port(),
             workers=workers,
-            threads=threads,
             rate_limit_per_minute=10**9,
             public_rate_limit_per_minute=10**9,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -13,7 +14,7 @@ from app.ledger import wait as module
 from app.ledger.group import GroupCommit
 from app.ledger.ports import LogFrozenError
 from app.ledger.prove import Prover
-from app.ledger.wait import PublicationWatch, Waiter
+from app.ledger.wait import PublicationWatch
 from tests.fakes.ledger import TENANT, World, make_row
 
 PATIENCE_S = 20.0
@@ -53,6 +54,7 @@ def store(world):
 @pytest.fixture
 def watch(store, monkeypatch):
     monkeypatch.setattr(module, "POLL_S", 0.02)
+    monkeypatch.setattr(module, "EXPIRE_EVERY_S", 0.01)
     watch = PublicationWatch(store, Prover(store))
     yield watch
     assert watch._waiting == 0, "somebody is still on the list"
@@ -128,18 +130,31 @@ def test_a_frozen_log_refuses_at_once(world, group) -> None:
 
 
 @pytest.mark.parametrize("error", [Unavailable("the connection broke"), Broken("an odd commit")])
-@pytest.mark.parametrize("published", [False, True])
-def test_an_unclear_commit_is_an_error_and_the_next_callers_are_served(world, store, group, error, published) -> None:
-    """The row was committed, and perhaps published and answered, before its commit was reported as failed."""
+def test_an_unclear_commit_is_an_error_and_the_next_callers_are_served(world, store, group, error) -> None:
+    """The row was committed before its commit was reported as failed."""
     store.after_commit.append(error)
-    if published:
-        store.meanwhile = lambda: (world.publish(), _let_the_watch_answer(group))
     with pytest.raises(type(error)):
         group.append_and_wait(make_row(1, key="k"), timeout_s=PATIENCE_S)
     world.publish()
     result, position = group.append_and_wait(make_row(2, key="k"), timeout_s=PATIENCE_S)
     assert (result.replayed, position.index) == (True, 0)
     assert len(group.append([make_row(number) for number in range(3, 9)])) == 6
+
+
+def test_who_was_answered_by_a_publication_is_not_told_that_the_commit_failed(world, store, group) -> None:
+    store.after_commit.append(Broken("an odd commit"))
+    store.meanwhile = lambda: (world.publish(), _let_the_watch_answer(group))
+    result, position = group.append_and_wait(make_row(1), timeout_s=PATIENCE_S)
+    assert (result.replayed, position.index) == (False, 0)
+    assert len(group.append([make_row(2)])) == 1
+
+
+def test_nobody_is_told_that_an_entry_is_durable_before_it_is(world, store, group) -> None:
+    """The commit takes longer than the caller would wait, and then it fails."""
+    store.after_commit.append(Broken("an odd commit"))
+    store.meanwhile = lambda: time.sleep(4 * SHORT_S)
+    with pytest.raises(Broken):
+        group.append_and_wait(make_row(1), timeout_s=SHORT_S)
 
 
 def _let_the_watch_answer(group: GroupCommit) -> None:
@@ -161,13 +176,3 @@ def test_one_more_than_may_wait_is_refused_before_anything_is_written(world, gro
     with pytest.raises(Unavailable):
         group.append_and_wait(make_row(1), timeout_s=PATIENCE_S)
     assert world.store.list_pending(TENANT.id, 0, 9).entries == []
-
-
-def test_a_second_answer_neither_fails_nor_hangs() -> None:
-    waiter: Waiter[int] = Waiter()
-    waiter.give(1)
-    waiter.give(2)
-    waiter.fail(Broken("late"))
-    with pytest.raises(Broken):
-        waiter.wait()
-    assert waiter.wait(SHORT_S) is None

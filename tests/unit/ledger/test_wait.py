@@ -50,6 +50,7 @@ def reader(world):
 @pytest.fixture
 def watch(reader, monkeypatch):
     monkeypatch.setattr(module, "POLL_S", 0.02)
+    monkeypatch.setattr(module, "EXPIRE_EVERY_S", 0.01)
     watch = PublicationWatch(reader, Prover(reader))
     yield watch
     watch.close()
@@ -245,6 +246,27 @@ def test_timeouts_that_race_with_answers_leave_nobody_behind(world, watch, calle
     known = world.store.list_positions(TENANT_ID, [seq for seq, _ in answers])
     assert all(position is None or known[seq] == position.index for seq, position in answers)
     assert_nobody_waits(watch)
+
+
+def test_closing_lets_go_of_those_who_wait(world, reader, callers) -> None:
+    watch = PublicationWatch(reader, Prover(reader))
+    (result,) = world.append(1)
+    wait = callers.submit(watch.wait, TENANT_ID, result.seq, timeout_s=PATIENCE_S)
+    until(lambda: watch._waiting == 1)
+    watch.close()
+    assert wait.result(PATIENCE_S / 2) is None
+    assert_nobody_waits(watch)
+
+
+def test_a_bug_in_the_store_s_answer_does_not_end_the_answering(world, reader, watch, callers, monkeypatch) -> None:
+    (result,) = world.append(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Reader, "list_published", lambda *_: 1 / 0)
+        wait = callers.submit(watch.wait, TENANT_ID, result.seq, timeout_s=PATIENCE_S)
+        world.publish()
+        time.sleep(0.1)
+        assert not wait.done()
+    assert wait.result(PATIENCE_S).index == 0
 
 
 def test_closing_stops_the_threads(world, reader, monkeypatch) -> None:
