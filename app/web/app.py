@@ -13,6 +13,7 @@ from app.web import auditor, author, batch, merchant, operator, payments, playgr
 from app.web.auth import Gate
 from app.web.document import complete
 from app.web.edge import Edge
+from app.web.errors_page import format_errors_page
 from app.web.models import Problem
 from app.web.wire import Answer, StrictRequest
 from app.wiring import Services
@@ -61,6 +62,8 @@ def create_app(services: Services) -> OpenAPI:
     ):
         app.register_api(blueprint)
     app.add_url_rule("/openapi.json", "openapi_document", lambda: app.api_doc)
+    errors_page = format_errors_page(services.errors_page)
+    app.add_url_rule("/docs/errors", "errors_page", lambda: errors_page)
     app.extensions["assay"] = services
     app.wsgi_app = Edge(app.wsgi_app)  # type: ignore[method-assign]  # Flask's documented place for middleware
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,16 +124,17 @@ class BuiltLog:
 
 
 def build_sqlite(file: Path, sizes: Sequence[int]) -> BuiltLog:
-    """Return a log in a new SQLite file, published at each of `sizes`, its connections closed."""
+    """Return a log in a new SQLite file, published at each of `sizes`."""
     url = f"sqlite:///{file}"
     upgrade(url)
     return build_sql(url, sizes)
 
 
 def build_sql(url: str, sizes: Sequence[int]) -> BuiltLog:
-    """Return a log in a migrated database."""
+    """Return a log in a migrated database; its connections are closed with it."""
     store = SqlStore(open_engine(url, pool_size=2))
     log = BuiltLog(store)
+    weakref.finalize(log, store.close)
     for size in sizes:
         log.grow(size)
     return log

@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 
 from scripts.openapi import TARGET, format_document
+from tests.architecture.sources import ROOT
 from tests.parts.web import WebPart
 from tests.web.problem import check_headers
 
@@ -78,3 +79,16 @@ def test_docs_answers_at_its_short_address(web: WebPart) -> None:
     moved = web.get("/docs", token=None)
     assert moved.status_code == 308
     assert web.get("/docs/", token=None).status_code == 200
+
+
+def test_the_type_of_a_problem_leads_to_a_page_with_an_anchor_for_its_code(web: WebPart) -> None:
+    for address, token in (("/v1/entries", None), ("/v1/entries/ent_1", ""), (f"/v1/payments/pi_{0:032x}", "")):
+        page, _, code = web.get(address, token=token).json["type"].partition("#")
+        answer = web.get(page, token=None)
+        assert (answer.status_code, answer.content_type) == (200, "text/html; charset=utf-8")
+        assert answer.text.count(f'<b id="{code}">{code}</b>') == 1
+    check_headers(answer)
+    rows = re.findall(r"^\| (`.+?) \|", (ROOT / "docs/errors.md").read_text(), re.MULTILINE)
+    documented = [code for row in rows for code in re.findall(r"`([a-z_]+)`", row)]
+    assert len(documented) > 100
+    assert re.findall(r'<b id="([a-z_]+)">', answer.text) == documented

@@ -7,6 +7,7 @@ forced, because whoever tampers with a SQLite file may store text where bytes be
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -165,6 +166,7 @@ class DatabaseSource:
     def _driver(self) -> Driver:
         if self._opened is None:
             self._opened = connect(self._url)
+            weakref.finalize(self, self._opened.close)  # whoever verifies is handed a source, and closes none
         return self._opened
 
     def _fetch(self, statement: str, *arguments: object) -> list[tuple[Any, ...]]:
