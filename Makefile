@@ -1,4 +1,4 @@
-# Assay's commands. Python 3.11 or newer and make are all they need; `make help` lists them.
+# Assay's commands. Python 3.11 or newer and make are all they need, and Go for `make tools`; `make help` lists them.
 # Another interpreter: `make PYTHON=python3.13 test`.
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ FAST_TESTS = $(wildcard tests/architecture tests/unit tests/property tests/vecto
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test check soak bench openapi migrate lock audit
+.PHONY: help run demo test check tools soak bench openapi migrate lock audit
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,8 @@ run: .venv/run.stamp  ## start Assay on its embedded default and say what to try
 demo: .venv/run.stamp  ## play the story: pay, prove, tamper, erase
 	$(BIN)/python scripts/demo
 
-test: .venv/dev.stamp  ## every test, PostgreSQL included, and the coverage floors
+test: .venv/dev.stamp  ## every test, PostgreSQL and OPA included, and the coverage floors
+	@$(PYTHON) -m scripts.tools || echo 'Tests that need them are skipped, and named at the end.'
 	$(BIN)/pytest -n 3 --cov --cov-report=
 	$(BIN)/coverage report --skip-covered --skip-empty
 	$(BIN)/coverage report --include='app/tlog/*' --fail-under=100
@@ -33,6 +34,9 @@ check: .venv/dev.stamp  ## style, types, layers and the fast tests, in under a m
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q -n 2 -m 'not slow' $(FAST_TESTS)
+
+tools:  ## build opa and regal into .tools/bin, for tests and policy authors; needs Go
+	@$(PYTHON) -m scripts.tools
 
 soak: .venv/dev.stamp  ## the long runs: kill -9 at every step, load, restarts
 	$(BIN)/python scripts/soak

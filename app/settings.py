@@ -80,6 +80,14 @@ class Settings(BaseSettings):
         description="Folder of the policies that a new tenant begins with; the shipped one when unset. "
         "Who writes it decides for new tenants.",
     )
+    policy_engine: Literal["rego", "opa"] = Field(
+        default="rego", description="`rego` decides in this installation, `opa` asks the OPA server at `opa_url`."
+    )
+    opa_url: str = Field(
+        default="http://127.0.0.1:8181",
+        description="Where OPA is: unix:///path, or http:// on loopback. Who answers there decides.",
+    )
+    opa_timeout_s: float = Field(default=1.0, gt=0, le=30, description="Longest wait for OPA; past it, deny. Seconds.")
     environment: Literal["development", "production"] = Field(
         default="development", description="`production` refuses to start with development keys."
     )

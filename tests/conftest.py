@@ -9,7 +9,7 @@ import pytest
 
 from tests.parts import MISSING_PART
 
-pytest_plugins = ["tests.parts.postgres", "tests.parts.shared"]
+pytest_plugins = ["tests.parts.opa", "tests.parts.postgres", "tests.parts.shared"]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

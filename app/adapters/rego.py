@@ -1,228 +1,269 @@
-"""The embedded Rego engine: `PolicyEngine` over the Python binding of regorus (`gordon-to-regorus`).
+"""The embedded Rego engine: `PolicyEngine` over the Python binding of regorus, in processes of its own (ADR 13).
 
-What the binding is like decides what this module does (0.13.0; checked by tests/contract/test_policy_engine.py):
+Few workers serve a process, started when they are first needed. Each answers one question at a time, within bounds
+that the kernel keeps (`app.adapters.rego_worker`). A rule that loops, explodes or recurses without end so costs its
+worker, and the question is answered with EngineFailed; the next question finds a new worker. Bundles are read and
+compiled when they are first asked for, and the last few are kept.
 
-- An engine touched by another thread than its maker's panics, even when it is only dropped there. So each thread
-  builds its own, once per bundle, in a module-wide `threading.local`: CPython drops it in the thread that ends. An
-  engine left in a daemon thread at exit, or copied by a fork, prints a harmless RuntimeError.
-- A panic arrives as `pyo3_runtime.PanicException`, a BaseException. It costs the thread its engine, never the
-  process. Rust prints the panic's own text to stderr, which Python cannot prevent: policies work on tokens and codes.
-- Functions that recurse overflow the stack and kill the process, so they are refused when the bundle is loaded.
-- There is no way to cancel an evaluation or to bound its memory. The CPU time is measured afterwards, and an answer
-  over budget is not used. That bounds what is believed, not what is spent: policies here are ours, and reviewed.
-- An undefined rule reads as the text "<undefined>"; the contract's "an object or nothing" tells them apart.
+A worker ends when its socket does, so none outlives us, however we end. A fork leaves them to its parent.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import re
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
-import time
-from collections import OrderedDict
+import weakref
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any, Final
 
-import regorus
-
-from app.errors import Malformed, Rejected
-from app.ledger.canonical import canonical, parse_json
+from app.adapters import rego_worker
+from app.adapters.rego_worker import read_frame, send_frame
+from app.errors import AssayError, Malformed, NotFound
 from app.policy.bundle import Bundle
 from app.policy.decision import EngineRef
 from app.policy.ports import EngineFailed
+from app.policy.question import MAX_ANSWER_BYTES, format_input, parse_object, verify_question
 
-MAX_INPUT_BYTES = 64 * 1024
-MAX_ANSWER_BYTES = 64 * 1024
-EVALUATION_BUDGET_MS = 100
-"""CPU time of one evaluation; a payment's takes well under 1 ms."""
-MAX_ENGINES_PER_THREAD = 4
-"""Bundles a thread keeps ready; the one longest unused goes first."""
+WORKERS: Final = 2
+"""Evaluations at one time in a process of ours."""
 
-POOL_THREADS = 2
-"""Evaluations at one time in a process; the binding holds the interpreter's lock, so more would not help."""
-
-_UNDEFINED = "<undefined>"
-_T = TypeVar("_T")
-_ENTRYPOINT = re.compile(r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)+", re.ASCII)
-_LOCATION = re.compile(r"--> ([a-z0-9_./]+:\d+:\d+)", re.ASCII)
+_UNDEFINED: Final = b'"<undefined>"'
+_PASSED_ON: Final = ("LANG", "LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "PYTHONPATH")
+"""What a worker sees of our environment: nothing that is secret."""
+_DEATHS: Final[dict[int, tuple[str, str]]] = {
+    signal.SIGPROF: ("timeout", "took more processor time than one evaluation may"),
+    signal.SIGABRT: ("memory", "needed more memory than a worker has"),
+    signal.SIGSEGV: ("panic", "used up the stack"),
+}
 
 
-class _Thread(threading.local):
-    """Engines of the running thread by bundle digest, the latest used last."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one question may cost. Processor time in ms; `wait_s` is for a worker that is not running or not free."""
 
-    def __init__(self) -> None:
-        self.engines: OrderedDict[str, regorus.Engine] = OrderedDict()
+    evaluation_ms: int = 100
+    compile_ms: int = 3_000
+    memory_bytes: int = 512 * 1024 * 1024
+    wait_s: float = 5.0
 
 
-_THREAD = _Thread()
+LIMITS: Final = Limits()
+"""A payment's evaluation takes well under 1 ms and 1 MiB; a worker without a bundle has 15 MiB."""
 
 
 class RegoEngine:
-    """`PolicyEngine` in this process, over one bundle. See `app.policy.ports` for the contract."""
+    """`PolicyEngine` over any bundle that `read_bundle` knows. See `app.policy.ports` for the contract."""
 
     def __init__(
-        self,
-        bundle: Bundle,
-        *,
-        budget_ms: int = EVALUATION_BUDGET_MS,
-        thread_time_ns: Callable[[], int] = time.thread_time_ns,
+        self, read_bundle: Callable[[str], Bundle], *, workers: int = WORKERS, limits: Limits = LIMITS
     ) -> None:
-        """Compile `bundle` once, here, so that a bad one is found at start: raises Malformed."""
-        self._bundle = bundle
-        self._data = canonical({"data": dict(bundle.data)}).decode()
-        self._budget_ms = budget_ms
-        self._thread_time_ns = thread_time_ns
+        """Start nothing yet. `read_bundle` takes a digest, and raises NotFound; it is asked once per worker."""
+        self._read_bundle = read_bundle
+        self._workers = _Workers(workers, limits)
         self.ref = EngineRef(name="regorus", version=version("gordon-to-regorus"))
+        self.close: Callable[[], None] = weakref.finalize(self, self._workers.close)
+        """End the workers; nothing may be asked afterwards. Done by itself when nobody holds the engine."""
+
+    def evaluate(self, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str) -> Mapping[str, Any]:
+        """Return the object of the rule `entrypoint`; see the port."""
+        verify_question(entrypoint, bundle_digest)
+        rule = "data." + entrypoint.replace("/", ".")
+        question = b"%b%b\0%b" % (bundle_digest.encode(), rule.encode(), format_input(document))
+        with self._workers.one() as worker:
+            answer = worker.ask(rego_worker.EVALUATE, question)
+            if answer is None:
+                worker.keep(self._find_bundle(bundle_digest))
+                answer = worker.ask(rego_worker.EVALUATE, question)
+        if answer is None or answer == _UNDEFINED:
+            raise EngineFailed("the rule is undefined for this input", failure="undefined")
+        return parse_object(answer)
+
+    def find_problem(self) -> str | None:
+        """Return why no worker can be had, or None."""
         try:
-            _refuse_recursion(json.loads(_guarded(lambda: self._engine().get_ast_as_json())))
+            with self._workers.one():
+                return None
+        except EngineFailed as error:
+            return str(error)
+
+    def verify_bundle(self, bundle: Bundle) -> None:
+        """Raise Malformed unless `bundle` compiles. It is then ready, in one worker."""
+        try:
+            with self._workers.one() as worker:
+                worker.keep(bundle)
         except EngineFailed as error:
             raise Malformed(f"the bundle {bundle.name!r} does not compile: {error}", code="bundle_malformed") from None
 
-    def evaluate(self, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str) -> Mapping[str, Any]:
-        """Return the object of the rule `entrypoint`; see the port."""
-        if bundle_digest != self._bundle.digest:
-            raise EngineFailed("another bundle is loaded than the one asked for", failure="wrong_bundle")
-        if not _ENTRYPOINT.fullmatch(entrypoint):
-            raise EngineFailed("an entrypoint is package/rule", failure="wrong_entrypoint")
-        text = _format_input(document)
-        rule = "data." + entrypoint.replace("/", ".")
+    def _find_bundle(self, digest: str) -> Bundle:
         try:
-            _guarded(self._engine)  # building it is not part of the budget
-            started_ns = self._thread_time_ns()
-            answer = _guarded(lambda: _evaluate(self._engine(), rule, text))
-            spent_ms = (self._thread_time_ns() - started_ns) // 1_000_000
-        except EngineFailed:
-            _THREAD.engines.pop(bundle_digest, None)  # a panic may have left it half changed; and it holds the input
+            bundle = self._read_bundle(digest)
+        except NotFound:
+            raise EngineFailed("there is no such bundle", failure="wrong_bundle") from None
+        except AssayError as error:
+            raise EngineFailed(f"the bundle cannot be read: {error.code}", failure="error") from None
+        if bundle.digest != digest:
+            raise EngineFailed("another bundle was read than the one asked for", failure="wrong_bundle")
+        return bundle
+
+
+def read_syntax(bundle: Bundle) -> dict[str, Any]:
+    """Return the syntax tree of each module by path, as regorus gives it. Raises Malformed if one does not parse."""
+    worker = _Worker(LIMITS)
+    try:
+        answer = worker.ask(rego_worker.SYNTAX, json.dumps({"modules": dict(bundle.modules)}).encode())
+    except EngineFailed as error:
+        raise Malformed(f"the bundle {bundle.name!r} does not parse: {error}", code="bundle_malformed") from None
+    finally:
+        worker.end()
+    return {module["source"]["file"]: module["ast"] for module in json.loads(answer or b"[]")}
+
+
+class _Workers:
+    """The workers of one engine in this process: the one used last is asked first, so that few are started."""
+
+    def __init__(self, number: int, limits: Limits) -> None:
+        self._number = number
+        self._limits = limits
+        self._started: set[_Worker] = set()
+        self._idle: list[_Worker] = []
+        self._free = threading.BoundedSemaphore(number)
+        _ALL.add(self)
+
+    def forget(self) -> None:
+        """Have none, and leave those there were to the process that started them."""
+        for worker in self._started:
+            worker.leave()
+        self._started = set()
+        self._idle = []
+        self._free = threading.BoundedSemaphore(self._number)
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[_Worker]:
+        """Give a worker to the block alone. Raises EngineFailed if none is free in time."""
+        if not self._free.acquire(timeout=self._limits.wait_s):
+            raise EngineFailed("every worker is busy", failure="timeout")
+        try:
+            worker = self._take()
+            try:
+                yield worker
+            finally:
+                self._put_back(worker)
+        finally:
+            self._free.release()
+
+    def _take(self) -> _Worker:
+        with contextlib.suppress(IndexError):
+            while not (worker := self._idle.pop()).is_running():
+                self._started.discard(worker)  # somebody else killed it
+                worker.end()
+            return worker
+        worker = _Worker(self._limits)
+        self._started.add(worker)
+        return worker
+
+    def _put_back(self, worker: _Worker) -> None:
+        if worker.is_running():
+            self._idle.append(worker)
+        else:
+            self._started.discard(worker)
+
+    def close(self) -> None:
+        """End all of them."""
+        while self._started:
+            self._started.pop().end()
+
+
+_ALL: weakref.WeakSet[_Workers] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for workers in list(_ALL):
+        workers.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
+class _Worker:
+    """One process, and our end of its socket."""
+
+    def __init__(self, limits: Limits) -> None:
+        """Start it. Raises EngineFailed if that is not possible."""
+        self._wait_s = limits.wait_s
+        numbers = (limits.evaluation_ms, limits.compile_ms, limits.memory_bytes, MAX_ANSWER_BYTES)
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self._process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 -- our own file
+                    [sys.executable, "-P", rego_worker.__file__, *map(str, numbers)],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd="/",
+                    env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+                    start_new_session=True,  # signals for us are not for it; it ends when its socket does
+                )
+        except OSError as error:
+            ours.close()
+            raise EngineFailed(f"no worker can be started: {error.strerror}", failure="error") from None
+        ours.settimeout(limits.wait_s)
+        self._socket = ours
+        self._frames = ours.makefile("rb")
+
+    def ask(self, kind: bytes, payload: bytes) -> bytes | None:
+        """Return the answer, None if the bundle is not kept here. Raises EngineFailed, perhaps at the worker's cost."""
+        try:
+            send_frame(self._socket, kind, payload)
+            answer, value = read_frame(self._frames)
+        except TimeoutError:
+            self.end()
+            raise EngineFailed(f"no answer in {self._wait_s:g} s", failure="timeout") from None
+        except (EOFError, OSError):
+            raise self._explain_death() from None
+        except BaseException:
+            self.end()  # an interruption: its answer is still to come, and would be taken for the next one's
             raise
-        if spent_ms > self._budget_ms:
-            raise EngineFailed(f"took {spent_ms} ms of CPU; at most {self._budget_ms}", failure="timeout")
-        return _parse_answer(answer)
+        if answer == rego_worker.FAILED:
+            failure, _, words = value.decode().partition("\0")
+            raise EngineFailed(words, failure=failure)
+        return None if answer == rego_worker.NOT_HERE else value
 
-    def _engine(self) -> regorus.Engine:
-        """Return this thread's engine for the bundle, built at first use."""
-        engines = _THREAD.engines
-        engine = engines.get(self._bundle.digest)
-        if engine is None:
-            engine = self._build()
-            engines[self._bundle.digest] = engine
-            if len(engines) > MAX_ENGINES_PER_THREAD:
-                engines.popitem(last=False)
-        engines.move_to_end(self._bundle.digest)
-        return engine
+    def keep(self, bundle: Bundle) -> None:
+        """Have the worker compile the bundle. Raises EngineFailed."""
+        content = {"digest": bundle.digest, "modules": dict(bundle.modules), "data": dict(bundle.data)}
+        self.ask(rego_worker.BUNDLE, json.dumps(content).encode())
 
-    def _build(self) -> regorus.Engine:
-        engine = regorus.Engine()
-        engine.set_gather_prints(True)  # a policy's print() would go to stderr, with whatever it prints
-        for path, text in self._bundle.modules.items():
-            engine.add_policy(path, text)
-        engine.add_data_json(self._data)
-        return engine
+    def is_running(self) -> bool:
+        """Say whether it can be asked."""
+        return self._socket.fileno() >= 0 and self._process.poll() is None
 
+    def end(self) -> int:
+        """Kill it, if it still runs; return how it ended."""
+        self._close()
+        self._process.kill()
+        return self._process.wait()
 
-class PooledEngine:
-    """An engine that evaluates in a few threads of its own, whatever threads ask.
+    def leave(self) -> None:
+        """Let go of it: it is the child of the process that we were forked from."""
+        self._close()
+        self._process.returncode = 0
 
-    So there are as many engines as these threads, however many the web server has, and each is dropped in its own
-    thread: a server's threads may not be Python's, and then their engines would be dropped elsewhere at exit.
-    """
+    def _close(self) -> None:
+        self._frames.close()
+        self._socket.close()
 
-    def __init__(self, engine: RegoEngine, *, threads: int = POOL_THREADS) -> None:
-        """`engine` is asked by the pool's threads alone from here on."""
-        self._engine = engine
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="policy")
-        self.ref = engine.ref
-
-    def evaluate(self, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str) -> Mapping[str, Any]:
-        """Return the object of the rule `entrypoint`; see the port."""
-        return self._pool.submit(self._engine.evaluate, entrypoint, document, bundle_digest=bundle_digest).result()
-
-
-def _evaluate(engine: regorus.Engine, rule: str, text: str) -> str:
-    """Return the rule's value as JSON, leaving neither input nor prints in the engine."""
-    engine.set_input_json(text)
-    answer = str(engine.eval_rule_as_json(rule))
-    engine.set_input_json("null")
-    engine.take_prints()
-    return answer
-
-
-def _guarded(call: Callable[[], _T]) -> _T:
-    """Return `call()`; what the binding raises becomes EngineFailed, and everything else passes.
-
-    The binding's own words are dropped, but for the place in the policy: they may quote the input. Its traceback is
-    dropped because its frames hold the engine, and an exception may outlive the thread that raised it.
-    """
-    try:
-        return call()
-    except Exception as error:  # noqa: BLE001 - the binding raises whatever it likes; all of it means "no answer"
-        found = _LOCATION.search(str(error))
-        error.__traceback__ = None
-        raise EngineFailed(f"failed at {found[1] if found else 'an unknown place'}", failure="error") from None
-    except BaseException as error:
-        if type(error).__module__ != "pyo3_runtime":
-            raise  # KeyboardInterrupt, SystemExit, GeneratorExit: not ours to hold
-        error.__traceback__ = None
-        raise EngineFailed("the engine panicked", failure="panic") from None
-
-
-def _format_input(document: Mapping[str, Any]) -> str:
-    try:
-        data = canonical(dict(document))
-    except (Rejected, RecursionError):
-        raise EngineFailed("the input is not JSON of integers and texts", failure="input_refused") from None
-    if len(data) > MAX_INPUT_BYTES:
-        raise EngineFailed(f"the input has over {MAX_INPUT_BYTES:,} bytes", failure="input_refused")
-    return data.decode()
-
-
-def _parse_answer(answer: str) -> Mapping[str, Any]:
-    try:
-        value = parse_json(answer.encode(), limit_bytes=MAX_ANSWER_BYTES)
-    except (Rejected, RecursionError):
-        raise EngineFailed(
-            f"the answer is not JSON of at most {MAX_ANSWER_BYTES:,} bytes", failure="answer_refused"
-        ) from None
-    if value == _UNDEFINED:
-        raise EngineFailed("the rule is undefined for this input", failure="undefined")
-    if not isinstance(value, dict):
-        raise EngineFailed("the answer is not an object", failure="answer_refused")
-    return value
-
-
-def _refuse_recursion(modules: list[Any]) -> None:
-    """Raise EngineFailed if a function may call itself, directly or through others.
-
-    Judged by the names that occur in its body, without their packages: it may refuse too much, and says what.
-    """
-    uses: dict[str, set[str]] = {}
-    for module in modules:
-        for rule in module["ast"]["rules"]:
-            function = rule.get("Spec", {}).get("head", {}).get("Func")
-            if function:
-                name = list(_words(function["refr"]))[-1]
-                uses.setdefault(name, set()).update(_words([function["assign"], rule["Spec"]["bodies"]]))
-    for name in uses:
-        todo, reached = [name], set[str]()
-        while todo:
-            new = uses.get(todo.pop(), set()) - reached
-            reached |= new
-            todo.extend(new)
-        if name in reached:
-            raise EngineFailed(f"the function {name!r} may call itself", failure="error")
-
-
-def _words(node: Any) -> Iterator[str]:
-    """Yield the names in a piece of regorus's syntax tree, in order: all texts but string literals."""
-    if isinstance(node, str):
-        yield node
-    elif isinstance(node, list):
-        for child in node:
-            yield from _words(child)
-    elif isinstance(node, dict):
-        for key, child in node.items():
-            if key == "index" and "String" in child:
-                yield child["String"]["value"]  # data.package["function"]
-            elif key not in {"span", "String", "RawString"}:
-                yield from _words(child)
+    def _explain_death(self) -> EngineFailed:
+        """Return what to raise for a worker whose end of the socket is closed: it is ending, or has ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(self._wait_s)
+        status = self.end()
+        failure, words = _DEATHS.get(-status, ("error", f"ended its worker, with status {status}"))
+        return EngineFailed(words, failure=failure)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import typer
 
+from app.adapters.rego_dialect import list_offences
 from app.adapters.rego_trace import DoesNotCompileError, RuleRun, TraceFailedError, run_rules
 from app.cli.configuring import open_settings
 from app.cli.output import EXIT_NOT_DONE, AsJson, Quiet, complain, describe, print_json, print_line, print_table, tell
@@ -21,7 +22,7 @@ from app.policy.annotation import list_rules
 from app.policy.bundle import TEST_SUFFIX, Bundle, load_bundle
 from app.policy.explain import list_queries
 from app.wiring import find_shipped
-from app.wiring.policies import list_dialect_offences, list_table_problems
+from app.wiring.policies import list_table_problems
 
 TESTS_LIMIT_S: Final = 120.0
 """Processor time of all tests together, on the embedded engine."""
@@ -154,9 +155,9 @@ def list_problems(bundle: Bundle) -> list[str]:
     except DoesNotCompileError as error:
         return [str(error)]
     except TraceFailedError:
-        return list_dialect_offences(bundle)  # a rule that loops without its input: its tests tell
+        return list_offences(bundle)  # a rule that loops without its input: its tests tell
     unsafe = {problem for problem in run.errors.values() if any(words in problem for words in _UNSAFE)}
-    return sorted(unsafe) + list_dialect_offences(bundle) + list_table_problems(bundle)
+    return sorted(unsafe) + list_offences(bundle) + list_table_problems(bundle)
 
 
 def coverage(

@@ -10,10 +10,11 @@ from typing import Annotated, Final
 
 import typer
 
+from app.adapters.rego import RegoEngine
 from app.cli.opening import open_installation
 from app.cli.output import EXIT_NOT_DONE, AsJson, OfTenant, Quiet, complain, describe, print_json, tell
 from app.cli.policy_replay import ACTOR, Since, parse_time
-from app.cli.replaying import Engines, Job, find_start, is_enforced, read_bundle
+from app.cli.replaying import Job, find_start, is_enforced, read_bundle
 from app.ledger.entry import Draft, format_entry_id
 from app.ledger.ports import EntryFilter, StoredEntry
 from app.policy.ports import PolicyEngine
@@ -93,7 +94,7 @@ def plan_sample(installation: Installation, tenant: str, since: str | None) -> J
 def open_engines(stack: ExitStack, installation: Installation, job: Job) -> Sequence[PolicyEngine]:
     """Return the engines at hand, for as long as `stack` is open."""
     del stack
-    return [Engines(lambda digest: read_bundle(installation, job, digest))]
+    return [RegoEngine(lambda digest: read_bundle(installation, job, digest), workers=1)]
 
 
 def draw_sample(installation: Installation, job: Job, wanted: int) -> list[StoredEntry]:

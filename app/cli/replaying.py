@@ -12,24 +12,23 @@ import multiprocessing
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from app.adapters.rego import RegoEngine
-from app.errors import NotFound, Rejected, Unavailable
+from app.errors import Rejected, Unavailable
 from app.ledger.canonical import canonical
 from app.ledger.entry import parse_entry_id, time_of_id
 from app.ledger.ports import EntryFilter, StoredEntry, Tenant
 from app.ledger.verify.rehash import find_id
 from app.policy.bundle import Bundle, load_bundle
 from app.policy.decision import EngineRef
-from app.policy.ports import EngineFailed
 from app.policy.record import ACTION
 from app.policy.replay import Tally, parse_tally, tally
 from app.settings import Settings
@@ -83,7 +82,7 @@ class Replayer:
         self._job = job
         self._store = installation.store
         self.recall = installation.recall(job.tenant, size=job.size)
-        self.engine = Engines(lambda digest: read_bundle(installation, job, digest))
+        self.engine = RegoEngine(lambda digest: read_bundle(installation, job, digest), workers=1)
 
     def run(self, start: int, stop: int) -> Tally:
         """Return the tally of the decisions with index in [start, stop)."""
@@ -116,25 +115,6 @@ class Replayer:
 def is_enforced(stored: StoredEntry) -> bool:
     """Say whether a decision's entry claims that it was acted on; one that was altered is found out later."""
     return not any(mode in stored.body for mode in _OTHER_MODES)
-
-
-class Engines:
-    """The embedded engine over whichever bundle is asked for."""
-
-    def __init__(self, read: Callable[[str], Bundle]) -> None:
-        """`read` returns a bundle by digest, or raises NotFound."""
-        self.ref = ENGINE
-        self._read = read
-        self._engines: dict[str, RegoEngine] = {}
-
-    def evaluate(self, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str) -> Mapping[str, Any]:
-        """Return the object of the rule `entrypoint`; see the port."""
-        if bundle_digest not in self._engines:
-            try:
-                self._engines[bundle_digest] = RegoEngine(self._read(bundle_digest))
-            except NotFound as error:
-                raise EngineFailed(str(error), failure="wrong_bundle") from None
-        return self._engines[bundle_digest].evaluate(entrypoint, document, bundle_digest=bundle_digest)
 
 
 def read_bundle(installation: Installation, job: Job, digest: str) -> Bundle:

@@ -19,7 +19,8 @@ from app.policy.kept import KeptBundle, State
 class EngineFailed(Broken):
     """The engine gave no answer to rely on; `failure` says how.
 
-    `error | undefined | timeout | panic | wrong_bundle | wrong_entrypoint | input_refused | answer_refused`
+    `error | undefined | timeout | memory | panic | unreachable | wrong_bundle | wrong_entrypoint | input_refused |
+    answer_refused`
     The message never quotes the input.
     """
 
@@ -32,7 +33,7 @@ class EngineFailed(Broken):
 
 
 class PolicyEngine(Protocol):
-    """Rego over one bundle. Every implementation passes tests/contract/test_policy_engine.py."""
+    """Rego over bundles. Every implementation passes tests/contract/test_policy_engine.py."""
 
     @property
     def ref(self) -> EngineRef:
@@ -45,8 +46,13 @@ class PolicyEngine(Protocol):
         Pure: the same entrypoint, document and bundle give the same object. May be called from any thread, and at
         once. Keeps no part of `document` in a log, an error or a later evaluation.
         Raises `EngineFailed`, and no other Exception, when the rule fails, is undefined, is not an object, exceeds a
-        bound, or when the bundle at hand is not `bundle_digest`. An engine that failed answers the next call.
+        bound (of time and memory too), or when the bundle `bundle_digest` is not at hand. An engine that failed answers
+        the next call, and a rule that loops or explodes costs this process nothing but the wait.
         """
+        ...
+
+    def find_problem(self) -> str | None:
+        """Return why nothing could be decided now, in words for the operator, or None. Raises nothing."""
         ...
 
 

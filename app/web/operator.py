@@ -114,7 +114,8 @@ def _summarise(checks: Mapping[str, str | None]) -> dict[str, str]:
     logs = [problem for name, problem in checks.items() if name.startswith("log:")]
     unwell = sum(problem is not None for problem in logs)
     state = f"{unwell} of {len(logs)} are not published; `assay ledger status` says which, and why" if unwell else "ok"
-    return {"database": checks.get("database") or "ok", "logs": state}
+    parts = {name: checks.get(name) or "ok" for name in ("database", "policy")}
+    return {**parts, "logs": state}
 
 
 def _json(body: dict[str, Any], status: HTTPStatus) -> Response:

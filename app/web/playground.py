@@ -17,6 +17,7 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models import Tag
 
+from app.adapters.rego_dialect import list_offences
 from app.credentials.ports import Scope
 from app.errors import Rejected, Unavailable
 from app.ledger.canonical import canonical
@@ -43,7 +44,7 @@ from app.web.decision_models import (
 )
 from app.web.wire import Answer as WebAnswer
 from app.wiring import Services
-from app.wiring.policies import list_dialect_offences, trace_rules
+from app.wiring.policies import trace_rules
 
 MAX_TRACES: Final = 2
 """Rules traced at one time in a web process."""
@@ -93,7 +94,7 @@ class Playground:
     def evaluate(self, body: EvalIn) -> Response:
         """Return what the rules say to an input."""
         bundle = self._read_bundle(body)
-        offences = list_dialect_offences(bundle)
+        offences = list_offences(bundle)
         if offences:
             raise Rejected(f"outside the dialect: {'; '.join(offences[:5])}", code="dialect_offence")
         document = body.input

@@ -18,6 +18,7 @@ from app.adapters.anchor_file import FileAnchor
 from app.adapters.connectors.stripe import StripeConnector
 from app.adapters.erasure_journal import FileErasureJournal
 from app.adapters.keyfile import FileKeyRing
+from app.adapters.rego import RegoEngine
 from app.adapters.sql.engine import open_engine
 from app.adapters.sql.payments import SqlPaymentStore
 from app.adapters.sql.policies import SqlBundleStore
@@ -45,7 +46,7 @@ from app.subjects.shadow import Shadow
 from app.tlog.checkpoint import parse_checkpoint
 from app.tlog.note import parse_note
 from app.tlog.tile import expand_tile
-from app.wiring.policies import EngineOfBundles, Policies, open_decider
+from app.wiring.policies import Policies, open_decider, open_policy_engine
 from app.wiring.witnesses import open_cosigners
 
 PUBLISH_LAG_LIMIT_S = 10
@@ -100,6 +101,7 @@ class Installation:
         folder, keys = settings.policies_dir or find_shipped("policies"), settings.state_dir / BUNDLE_KEYS
         bundles = SqlBundleStore(self.store, self.engine)
         self.policies = Policies(folder, keys, store=bundles, append=self.append_in, new_id=new_entry_id)
+        self.policy_engine = open_policy_engine(settings, self.policies.library.read_loaded)
 
     def secret(self, name: str) -> Pepper:
         """Return a secret of this installation. Raises Unavailable if `assay init` was not run."""
@@ -166,8 +168,8 @@ class Installation:
         return Checkout(
             store=self.payment_store(),
             append=self.append_in,
-            decide=decider(EngineOfBundles(read)).decide,
-            shadow=Shadow(find_bundle=find_shadow, decide=decider(EngineOfBundles(read)).decide).ask,
+            decide=decider(self.policy_engine).decide,
+            shadow=Shadow(find_bundle=find_shadow, decide=decider(RegoEngine(read, workers=1)).decide).ask,
             active_bundle=self.active_bundle,
             connectors=self.connectors(),
             secret=self.secret(PAYMENT_SECRET).secret,
@@ -219,7 +221,7 @@ class Installation:
 
     def check_readiness(self) -> dict[str, str | None]:
         """Return what must work before we take traffic, each with its problem or None."""
-        checks: dict[str, str | None] = {"database": None}
+        checks: dict[str, str | None] = {"database": None, "policy": self.policy_engine.find_problem()}
         try:
             for tenant in self.store.list_tenants():
                 checks[f"log:{tenant.id}"] = self._find_log_problem(tenant)

@@ -14,7 +14,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from app.adapters.bundle_key import FileBundleSigner
-from app.adapters.rego import PooledEngine, RegoEngine
+from app.adapters.rego import RegoEngine
+from app.adapters.rego_dialect import list_offences
 from app.adapters.rego_tests import run_tests
 from app.adapters.rego_trace import DoesNotCompileError, TraceFailedError, run_rules
 from app.adapters.sql.policies import SqlBundleStore
@@ -25,7 +26,6 @@ from app.policy.annotation import list_rules
 from app.policy.archive import parse_archive
 from app.policy.authorize import Authorizer
 from app.policy.bundle import TEST_SUFFIX, Bundle, make_bundle, read_files
-from app.policy.decision import EngineRef
 from app.policy.difference import Difference, compare_bundles
 from app.policy.explain import Step, Trace, explain, list_queries
 from app.policy.kept import KeptBundle, State
@@ -35,11 +35,13 @@ from app.policy.ports import Append, CheckResult, PolicyEngine
 from app.policy.routing_table import Kind, list_problems
 from app.policy.signing import sign_archive, verify_archive
 from app.policy.table import Change, change_table
+from app.settings import Settings
 from app.subjects.decider import Decider
 
 BUNDLE_NAME: Final = "assay"
 """Of every bundle that Assay makes, and the name under which OPA servers ask for it."""
-MAX_ENGINES: Final = 8
+MAX_OFFENCES: Final = 20
+"""Offences against the dialect that are told one by one."""
 MAX_CHECKS: Final = 2
 """Bundles checked at one time in a process: each is a child with memory and CPU of its own."""
 CHECK_WAIT_S: Final = 10
@@ -79,7 +81,7 @@ class Policies:
     def authorizer(self) -> Authorizer:
         """Who may call what, by the folder's policies: what a tenant promotes opens no door."""
         bundle, _ = load_folder(self._folder)
-        return Authorizer(PooledEngine(RegoEngine(bundle), threads=1), bundle_digest=bundle.digest)
+        return Authorizer(RegoEngine(lambda _: bundle, workers=1), bundle_digest=bundle.digest)
 
     def adopt(self, tenant: str) -> KeptBundle | None:
         """Give a tenant without active policies those of the folder; None if it has some by now."""
@@ -150,25 +152,6 @@ class Policies:
         return self.life.read(tenant, digest).bundle
 
 
-class EngineOfBundles:
-    """A `PolicyEngine` over every bundle that `read` knows: one embedded engine for each, made at first use."""
-
-    def __init__(self, read: Callable[[str], Bundle]) -> None:
-        """`read` returns the bundle of a digest."""
-        self._read = read
-        self._engines: dict[str, PooledEngine] = {}
-        self.ref: EngineRef = RegoEngine(make_bundle({"a/a.rego": b"package a\n"}, name="none")).ref
-
-    def evaluate(self, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str) -> Mapping[str, Any]:
-        """Return the object of the rule `entrypoint`; see the port."""
-        engine = self._engines.get(bundle_digest)
-        if engine is None:
-            if len(self._engines) >= MAX_ENGINES:
-                self._engines.clear()
-            engine = self._engines[bundle_digest] = PooledEngine(RegoEngine(self._read(bundle_digest)))
-        return engine.evaluate(entrypoint, document, bundle_digest=bundle_digest)
-
-
 def open_decider(
     store: SqlSubjectStore,
     append: Append,
@@ -208,12 +191,6 @@ def trace_rules(bundle: Bundle, entrypoint: str, document: Mapping[str, Any]) ->
     return trace, explain(rules, trace)
 
 
-def list_dialect_offences(bundle: Bundle) -> list[str]:
-    """Return what the bundle's modules use outside the portable dialect."""
-    del bundle
-    return []
-
-
 def list_table_problems(bundle: Bundle) -> list[str]:
     """Return what is wrong with the bundle's routing table, if it has one; an order that decides is not wrong."""
     found = list_problems(bundle.data["routing"]) if "routing" in bundle.data else []
@@ -229,14 +206,22 @@ def load_folder(folder: Path) -> tuple[Bundle, dict[str, bytes]]:
 
 
 def check_bundle(bundle: Bundle, tests: Mapping[str, bytes]) -> CheckResult:
-    """Compile the bundle, hold it against the dialect, look at its routing table, and run its tests (BundleCheck)."""
+    """Hold the bundle against the dialect, its routing table against the linter, and run its tests (BundleCheck)."""
     if not _CHECKS.acquire(timeout=CHECK_WAIT_S):
         raise Unavailable("too many bundles are being checked; send it again", code="overloaded", retry_after_s=5)
     try:
-        RegoEngine(bundle)
-        problems = (*list_dialect_offences(bundle), *list_table_problems(bundle))
+        problems = (*list_offences(bundle)[:MAX_OFFENCES], *list_table_problems(bundle))
         return CheckResult(problems=problems, tests=0) if problems else run_tests(bundle, tests)
     except Malformed as error:
         return CheckResult(problems=(str(error),), tests=0)
     finally:
         _CHECKS.release()
+
+
+def open_policy_engine(settings: Settings, read_bundle: Callable[[str], Bundle]) -> PolicyEngine:
+    """Return the engine of the settings, which starts or asks nothing yet; `read_bundle` takes a digest."""
+    if settings.policy_engine == "rego":
+        return RegoEngine(read_bundle)
+    from app.adapters.opa import OpaEngine  # noqa: PLC0415 -- brings aiohttp, for those alone who ask OPA
+
+    return OpaEngine(settings.opa_url, timeout_s=settings.opa_timeout_s)

@@ -45,10 +45,10 @@ decide := {"verdict": "allow", "reasons": [], "output": output} if {
 }
 
 # METADATA
-# title: The payment that is asked about
+# title: The payment that is asked about; none if what is known of the connectors cannot be read
 # custom:
 #   control: ROUTE-1
-payment := input.payment
+payment := input.payment if is_object(object.get(input, "connectors", {}))
 
 # METADATA
 # title: The regions of the payment's country
@@ -164,7 +164,10 @@ wired := [psp | some psp in preferred; data.data.routing.psps[psp].wired]
 # title: PSPs that are down, as far as the caller knows
 # custom:
 #   control: ROUTE-3
-down contains psp if some psp, "down" in input.connectors
+down contains psp if {
+	is_object(input.connectors)
+	some psp, "down" in input.connectors
+}
 
 # METADATA
 # title: Those that are up and take the method

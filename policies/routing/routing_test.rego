@@ -185,3 +185,10 @@ test_no_country_of_the_shipped_table_is_in_two_regions if {
 	each := [country | some countries in data.data.routing.regions; some country in countries]
 	count(each) == count({country | some country in each})
 }
+
+test_connectors_that_cannot_be_read_are_no_healthy_ones if {
+	every unreadable in ["down", ["stripe"], null, 1] {
+		question := object.union(payment(1499, "EUR", "DE"), {"connectors": unreadable})
+		not routing.decide with input as question
+	}
+}

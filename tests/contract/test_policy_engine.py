@@ -1,19 +1,19 @@
-"""What every `PolicyEngine` promises, and what the embedded one promises besides."""
+"""What every `PolicyEngine` promises: the same tests over the embedded engine and over a real OPA server."""
 
 from __future__ import annotations
 
-import gc
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.adapters import rego
-from app.adapters.rego import MAX_ENGINES_PER_THREAD, PooledEngine, RegoEngine
-from app.errors import Malformed
+from app.adapters.opa import OpaEngine
+from app.adapters.opa_process import running_opa
+from app.adapters.rego import Limits, RegoEngine
 from app.policy.bundle import make_bundle
+from app.policy.decide import parse_answer
 from app.policy.ports import EngineFailed
+from app.policy.question import MAX_INPUT_BYTES
 
 MODULE = b"""package t
 
@@ -27,29 +27,52 @@ conflicts := {"x": 2} if input.b
 
 sometimes := {"x": 1} if input.a
 
-panics := {"x": strings.count(input.text, "")}
-
-prints := {"x": 1} if print(input.secret)
-
-text := "<undefined>"
-
 number := 1
 
-fraction := {"x": 0.5}
+text := "<undefined>"
 
 large := {"x": [n | some n in numbers.range(1, 40000)]}
 
 table := {"row": data.data.rows.by_id[input.id]}
 
-unknown := {"x": nothing.of_ours(1)}
+loops := {"x": count({a | some a in numbers.range(1, 20000); some b in numbers.range(1, 20000); b == 0})} if input.go
+
+explodes := {"x": count([[a, b] | some a in numbers.range(1, 20000); some b in numbers.range(1, 20000)])} if input.go
+
+allows := {"verdict": "allow", "reasons": [], "output": {}} if 10 / input.by > 0
 """
 ROWS = b'{"version": "1", "by_id": {"a": 7}}'
 BUNDLE = make_bundle({"t/t.rego": MODULE, "data/rows/data.json": ROWS}, name="t")
+TIMEOUT_S = 1.0
+MEMORY_BYTES = 128 * 1024 * 1024
 
 
-@pytest.fixture
-def engine():
-    return RegoEngine(BUNDLE)
+@pytest.fixture(scope="module")
+def embedded():
+    engine = RegoEngine(lambda _: BUNDLE, limits=Limits(memory_bytes=MEMORY_BYTES))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def opa_by_socket(opa_program):
+    with running_opa(opa_program, BUNDLE) as server:
+        engine = OpaEngine(server.url, timeout_s=TIMEOUT_S)
+        yield engine
+        engine.close()
+
+
+@pytest.fixture(scope="module")
+def opa_by_port(opa_program):
+    with running_opa(opa_program, BUNDLE, by_socket=False) as server:
+        engine = OpaEngine(server.url, timeout_s=TIMEOUT_S)
+        yield engine
+        engine.close()
+
+
+@pytest.fixture(params=["embedded", "opa_by_socket", "opa_by_port"])
+def engine(request):
+    return request.getfixturevalue(request.param)
 
 
 def ask(engine, rule, document=None):
@@ -64,11 +87,11 @@ def failure(engine, rule, document=None):
 
 
 def test_the_input_arrives_as_it_was_sent(engine):
-    document = {"text": "Zoltán 名", "whole": 2**53 - 1, "none": None, "list": [True, -1, {"a": []}]}
+    document = {"text": "Zoltán 名 <&>\u2028", "whole": 2**53 - 1, "none": None, "list": [True, -1, {"a": []}]}
     assert ask(engine, "echo", document) == {"input": document}
 
 
-def test_data_is_mounted_where_policies_read_it(engine):
+def test_data_is_mounted_where_policies_read_it_and_a_missing_row_is_undefined(engine):
     assert ask(engine, "table", {"id": "a"}) == {"row": 7}
     assert failure(engine, "table", {"id": "b"}) == "undefined"
 
@@ -83,25 +106,37 @@ def test_an_answer_never_depends_on_the_input_before(engine):
 @pytest.mark.parametrize(
     ("rule", "document", "expected"),
     [
-        ("divides", {"by": 0}, "error"),
-        ("conflicts", {"a": True, "b": True}, "error"),
-        ("unknown", {}, "error"),
-        ("absent", {}, "error"),
-        ("panics", {"text": "x"}, "panic"),
-        ("sometimes", {}, "undefined"),
-        ("text", {}, "undefined"),
-        ("number", {}, "answer_refused"),
-        ("large", {}, "answer_refused"),
-        ("Echo; drop", {}, "wrong_entrypoint"),
-        ("echo", {"x": 0.5}, "input_refused"),
-        ("echo", {"x": 2**53}, "input_refused"),
-        ("echo", {"x": "\ud800"}, "input_refused"),
-        ("echo", {"x": object()}, "input_refused"),
-        ("echo", {"x": "a" * rego.MAX_INPUT_BYTES}, "input_refused"),
+        ("divides", {"by": 0}, {"error"}),
+        ("allows", {"by": 0}, {"error"}),
+        ("conflicts", {"a": True, "b": True}, {"error"}),
+        ("loops", {"go": True}, {"timeout"}),
+        ("explodes", {"go": True}, {"timeout", "memory"}),
+        ("absent", {}, {"error", "undefined"}),
+        ("sometimes", {}, {"undefined"}),
+        ("number", {}, {"answer_refused"}),
+        ("large", {}, {"answer_refused"}),
+        ("Echo; drop", {}, {"wrong_entrypoint"}),
+        ("../../config", {}, {"wrong_entrypoint"}),
+        ("echo", {"x": 0.5}, {"input_refused"}),
+        ("echo", {"x": 2**53}, {"input_refused"}),
+        ("echo", {"x": "\ud800"}, {"input_refused"}),
+        ("echo", {"x": object()}, {"input_refused"}),
+        ("echo", {"x": "a" * MAX_INPUT_BYTES}, {"input_refused"}),
+        ("echo", {"x": "a" * 2**20}, {"input_refused"}),
     ],
 )
 def test_whatever_goes_wrong_is_engine_failed_and_the_next_call_is_answered(engine, rule, document, expected):
-    assert failure(engine, rule, document) == expected
+    assert failure(engine, rule, document) in expected
+
+
+def test_an_answer_in_words_of_ours_for_undefined_is_still_no_object(engine):
+    assert failure(engine, "text") in {"undefined", "answer_refused"}
+
+
+def test_an_allow_is_only_ever_what_the_policy_said(engine):
+    outcome, _ = parse_answer(ask(engine, "allows", {"by": 2}))
+    assert type(outcome).__name__ == "Allow"
+    assert failure(engine, "allows", {"by": -2}) == "undefined"
 
 
 def test_an_input_nested_without_end_is_refused(engine):
@@ -110,10 +145,18 @@ def test_an_input_nested_without_end_is_refused(engine):
     assert failure(engine, "echo", document) == "input_refused"
 
 
+@pytest.mark.parametrize("digest", ["", "assay", "../" * 20, "\0" * 64])
+def test_what_is_no_digest_names_no_bundle(engine, digest):
+    with pytest.raises(EngineFailed) as caught:
+        engine.evaluate("t/echo", {}, bundle_digest=digest)
+    assert caught.value.failure == "wrong_bundle"
+
+
 def test_another_bundle_than_the_one_asked_for_gives_no_answer(engine):
     with pytest.raises(EngineFailed) as caught:
         engine.evaluate("t/echo", {}, bundle_digest="0" * 64)
     assert caught.value.failure == "wrong_bundle"
+    assert ask(engine, "echo") == {"input": {}}
 
 
 def test_an_error_says_where_and_never_what_was_asked(engine):
@@ -121,21 +164,7 @@ def test_an_error_says_where_and_never_what_was_asked(engine):
         ask(engine, "divides", {"by": 0, "name": "Lovelace"})
     assert "Lovelace" not in str(caught.value)
     assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
-
-
-def test_what_a_policy_prints_reaches_no_stream(engine, capfd):
-    assert ask(engine, "prints", {"secret": "Lovelace"}) == {"x": 1}
-    assert capfd.readouterr() == ("", "")
-
-
-def test_an_answer_over_the_budget_is_not_used():
-    clock = iter([0, 100_999_999, 200_000_000, 301_000_000])
-    engine = RegoEngine(BUNDLE, budget_ms=100, thread_time_ns=lambda: next(clock))
-    assert ask(engine, "echo") == {"input": {}}
-    with pytest.raises(EngineFailed) as caught:
-        ask(engine, "echo")
-    assert caught.value.failure == "timeout"
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
 def test_one_engine_serves_many_threads_at_once(engine):
@@ -150,99 +179,20 @@ def test_one_engine_serves_many_threads_at_once(engine):
     assert answers == [[{"input": {"worker": w, "turn": t}} for t in range(50)] for w in range(8)]
 
 
-def test_a_pool_answers_as_its_engine_does_and_keeps_its_engines_to_its_own_threads(engine):
-    pooled = PooledEngine(engine, threads=2)
-    before = len(rego._THREAD.engines)
-    with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda turn: ask(pooled, "echo", {"turn": turn}), range(64)))
-    assert answers == [{"input": {"turn": turn}} for turn in range(64)]
-    assert failure(pooled, "panics", {"text": "x"}) == "panic"
-    assert ask(pooled, "echo", {"turn": 1}) == {"input": {"turn": 1}}
-    assert len(rego._THREAD.engines) == before
-    assert pooled.ref == engine.ref
-
-
-def test_a_panic_in_one_thread_leaves_the_others_working(engine):
-    barrier = threading.Barrier(4)
+def test_one_bad_rule_leaves_the_other_threads_working(engine):
+    barrier = threading.Barrier(3)
 
     def work(worker: int) -> list[str]:
         barrier.wait()
         if worker:
             return [str(ask(engine, "echo", {"w": worker})) for _ in range(20)]
-        return [failure(engine, "panics", {"text": "x"}) for _ in range(3)]
+        return [failure(engine, "loops", {"go": True}) for _ in range(2)]
 
-    with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(work, range(4)))
-    assert answers[0] == ["panic"] * 3
-    assert answers[3] == [str({"input": {"w": 3}})] * 20
-
-
-def test_an_exception_that_outlives_its_thread_does_not_take_the_engine_with_it(engine, monkeypatch):
-    dropped_elsewhere = []
-    monkeypatch.setattr(sys, "unraisablehook", dropped_elsewhere.append)
-    kept = []
-
-    def work() -> None:
-        for rule, document in (("panics", {"text": "x"}), ("divides", {"by": 0})):
-            try:
-                ask(engine, rule, document)
-            except EngineFailed as error:
-                kept.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert len(kept) == 2
-    kept.clear()
-    gc.collect()
-    assert dropped_elsewhere == []
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(work, range(3)))
+    assert answers[0] == ["timeout"] * 2
+    assert answers[2] == [str({"input": {"w": 2}})] * 20
 
 
-def test_a_thread_keeps_a_bounded_number_of_engines():
-    for number in range(MAX_ENGINES_PER_THREAD + 3):
-        bundle = make_bundle({"a/a.rego": f"package a\nx := {{'n': {number}}}".replace("'", '"').encode()}, name="a")
-        assert RegoEngine(bundle).evaluate("a/x", {}, bundle_digest=bundle.digest) == {"n": number}
-    assert len(rego._THREAD.engines) == MAX_ENGINES_PER_THREAD
-
-
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_an_interruption_is_not_held(engine, monkeypatch, interruption):
-    def interrupted(*_):
-        raise interruption
-
-    monkeypatch.setattr(rego, "_evaluate", interrupted)
-    with pytest.raises(interruption):
-        ask(engine, "echo")
-
-
-@pytest.mark.parametrize(
-    "functions",
-    [
-        "f(x) := f(x)",
-        "f(x) := g(x)\n\ng(x) := 1 if { f(x) }",
-        "f(x) := y if { y := data.a.f(x) }",
-        'f(x) := y if { y := data.a["f"](x) }',
-        "f(x) := 1 if { x } else := f(x)",
-    ],
-)
-def test_functions_that_recurse_are_refused_before_they_can_kill_the_process(functions):
-    with pytest.raises(Malformed, match="may call itself"):
-        RegoEngine(make_bundle({"a/a.rego": f"package a\n\n{functions}\n".encode()}, name="a"))
-
-
-def test_rules_that_recurse_are_an_error():
-    bundle = make_bundle({"a/a.rego": b"package a\n\nx := y\n\ny := x\n\nz := f(1)\n\nf(n) := z"}, name="a")
-    engine = RegoEngine(bundle)
-    for rule in ("x", "z"):
-        with pytest.raises(EngineFailed) as caught:
-            engine.evaluate(f"a/{rule}", {}, bundle_digest=bundle.digest)
-        assert caught.value.failure == "error"
-
-
-def test_a_bundle_that_does_not_parse_is_refused_at_start():
-    with pytest.raises(Malformed, match=r"does not compile: failed at a/a\.rego:2:"):
-        RegoEngine(make_bundle({"a/a.rego": b"package a\nx := := 1"}, name="a"))
-
-
-def test_the_engine_names_its_exact_version(engine):
-    assert (engine.ref.name, engine.ref.version) == ("regorus", "0.13.0")
+def test_an_engine_that_can_decide_has_no_problem_to_report(engine):
+    assert engine.find_problem() is None

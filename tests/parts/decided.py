@@ -62,7 +62,7 @@ class DecidedLog:
     store: SqlStore
     subjects: SqlSubjectStore
     log: BuiltLog
-    engine: Any = field(default_factory=lambda: RegoEngine(BUNDLE))
+    engine: Any = field(default_factory=lambda: RegoEngine(lambda _: BUNDLE))
     made: int = 0
     last: dict[str, Any] = field(default_factory=dict)
 

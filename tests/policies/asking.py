@@ -18,18 +18,21 @@ from tests.policies.rego_suite import shipped
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
+_BUNDLES: dict[str, Bundle] = {}
+
+
 @functools.cache
-def open_engine() -> tuple[RegoEngine, Bundle]:
-    """Return the engine over the shipped bundle; one, because its threads' engines are kept by digest anyway."""
-    bundle = shipped()
-    return RegoEngine(bundle), bundle
+def open_engine() -> RegoEngine:
+    """Return the one engine over all bundles that were asked of here."""
+    return RegoEngine(_BUNDLES.__getitem__)
 
 
 def ask(entrypoint: str, document: dict[str, Any], *, at: datetime = NOW, bundle: Bundle | None = None) -> Decision:
     """Return the decision on `document`, by the shipped bundle unless another is given."""
-    engine, known = (RegoEngine(bundle), bundle) if bundle else open_engine()
+    known = bundle or shipped()
+    _BUNDLES[known.digest] = known
     return decide(
-        engine,
+        open_engine(),
         Query(entrypoint=entrypoint, document=document),
         bundle=known.ref,
         now=at,

@@ -1,9 +1,8 @@
-"""Running Rego's own tests on the embedded engine, and reading what its modules call."""
+"""Running Rego's own tests on the embedded engine."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import regorus
@@ -44,31 +43,6 @@ def list_tests(bundle: Bundle) -> list[str]:
 def run_test(bundle: Bundle, test: str) -> bool:
     """Return whether the rule is true; undefined is not."""
     return json.loads(build(bundle).eval_rule_as_json(f"data.{test}")) is True
-
-
-def list_calls(ast: dict) -> set[str]:
-    """Return the dotted names of everything that a module calls."""
-    return {_name(call["fcn"]) for call in _nodes(ast, "Call")}
-
-
-def list_numbers(ast: dict) -> list[object]:
-    return [number["value"] for number in _nodes(ast, "Number")]
-
-
-def list_functions(ast: dict) -> set[str]:
-    heads = [rule.get("Spec", {}).get("head", {}) for rule in ast["rules"]]
-    return {_name(head["Func"]["refr"]) for head in heads if "Func" in head}
-
-
-def _nodes(node: object, kind: str) -> Iterator[dict]:
-    if isinstance(node, dict):
-        if kind in node:
-            yield node[kind]
-        children = list(node.values())
-    else:
-        children = node if isinstance(node, list) else []
-    for child in children:
-        yield from _nodes(child, kind)
 
 
 def _name(refr: dict) -> str:

@@ -18,7 +18,7 @@ from app.policy.query import PAYMENT_ENTRYPOINT, Query, name_tokens, payment_que
 from tests.policies.rego_suite import shipped
 
 BUNDLE = shipped()
-ENGINE = RegoEngine(BUNDLE)
+ENGINE = RegoEngine(lambda _: BUNDLE)
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 FILES = {
     "a/a.rego": b"package a\n\nx := 1\n",

@@ -62,7 +62,7 @@ def payment(**changes):
 
 @pytest.fixture(scope="module")
 def engine():
-    return RegoEngine(BUNDLE)
+    return RegoEngine(lambda _: BUNDLE)
 
 
 def check(data):
@@ -193,7 +193,7 @@ def test_after_a_panic_the_next_payment_is_decided():
     files |= {f"data/{name}/data.json": canonical(value) for name, value in BUNDLE.data.items()}
     files["odd/odd.rego"] = b'package odd\n\ndecide := {"n": strings.count("x", "")}\n'
     bundle = make_bundle(files, name="odd")
-    engine = RegoEngine(bundle)
+    engine = RegoEngine(lambda _: bundle)
     odd = ask(engine, Query(entrypoint="odd/decide", document={}), bundle=bundle.ref)
     assert odd.outcome.output == {"failure": "panic"}
     assert isinstance(odd.outcome, Deny)

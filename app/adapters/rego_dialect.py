@@ -1,0 +1,109 @@
+"""The portable dialect of Rego: what policies may use, so that every engine gives the same bytes, now and years later.
+
+Integers, constants and the builtins below, of which OPA's own cases pass on the embedded engine (docs/adr/0013). No
+network, clock, randomness, environment, cryptography or metadata: the time is `input.now_ms`, and digests come as
+input. Nothing whose result depends on a Unicode version or on how a number is written, so no case mapping and no
+formatting outside of tests. No function that may call itself, which OPA refuses and regorus does not. No import under
+another name, which would hide what is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from app.adapters.rego import read_syntax
+from app.policy.bundle import TEST_SUFFIX, Bundle
+
+BUILTINS: Final = frozenset(
+    {
+        *("abs", "count", "max", "min", "numbers.range", "product", "sort", "sum"),
+        *("array.concat", "array.reverse", "array.slice"),
+        *("intersection", "union"),
+        *("object.filter", "object.get", "object.keys", "object.remove", "object.subset", "object.union"),
+        *("is_array", "is_boolean", "is_null", "is_number", "is_object", "is_set", "is_string", "type_name"),
+        *("concat", "contains", "endswith", "indexof", "regex.match", "replace", "split", "startswith", "substring"),
+        *("trim", "trim_left", "trim_prefix", "trim_right", "trim_space", "trim_suffix"),
+    }
+)
+"""What policies may call besides their own functions."""
+TEST_BUILTINS: Final = BUILTINS | {"json.marshal", "lower", "sprintf", "upper", "walk"}
+
+Tree = Mapping[str, Any]
+
+
+def list_offences(bundle: Bundle) -> list[str]:
+    """Return what the bundle's modules use outside the dialect, in words. Raises Malformed if one does not parse."""
+    trees = read_syntax(bundle)
+    calls = {path: list(_list_calls(tree)) for path, tree in trees.items()}
+    ours = {function for pairs in calls.values() for function, _ in pairs if function}
+    found = []
+    for path, tree in trees.items():
+        allowed = ours | (TEST_BUILTINS if path.endswith(TEST_SUFFIX) else BUILTINS)
+        found += [f"{path}: calls {name}" for _, names in calls[path] for name in names if name not in allowed]
+        found += [f"{path}: has the number {number}" for number in _list_numbers(tree) if not isinstance(number, int)]
+        found += [f"{path}: renames an import" for item in tree["imports"] if item.get("as")]
+    graph: dict[str, set[str]] = {}
+    for function, names in (pair for pairs in calls.values() for pair in pairs):
+        graph.setdefault(function, set()).update(names)
+    found += [f"{function} may call itself" for function in ours if function in _list_reached(graph, function)]
+    return sorted(set(found))
+
+
+def _list_calls(tree: Tree) -> Iterator[tuple[str, list[str]]]:
+    """Yield each function of a module, and the empty name for each rule, with what it calls; ours by full names."""
+    package = f"data.{_name(tree['package']['refr'])}"
+    imports = [_name(item["refr"]) for item in tree["imports"]]
+    aliases = {name.rpartition(".")[2]: name for name in imports}
+    functions = [head["refr"] for rule in tree["rules"] if (head := _find_function(rule))]
+    local = {_name(reference) for reference in functions}
+    for rule in tree["rules"]:
+        head = _find_function(rule)
+        names = []
+        for call in _iter_nodes(rule, "Call"):
+            name = _name(call["fcn"])
+            first, dot, rest = name.partition(".")
+            names.append(f"{package}.{name}" if name in local else f"{aliases.get(first, first)}{dot}{rest}")
+        yield f"{package}.{_name(head['refr'])}" if head else "", names
+
+
+def _find_function(rule: Tree) -> Tree | None:
+    found: Tree | None = rule.get("Spec", {}).get("head", {}).get("Func")
+    return found
+
+
+def _list_numbers(tree: Tree) -> list[object]:
+    return [number["value"] for number in _iter_nodes(tree, "Number")]
+
+
+def _list_reached(graph: Mapping[str, set[str]], start: str) -> set[str]:
+    """Return what can be reached from `start` by one call or more."""
+    todo, reached = [start], set[str]()
+    while todo:
+        new = graph.get(todo.pop(), set()) - reached
+        reached |= new
+        todo.extend(new)
+    return reached
+
+
+def _name(reference: Tree) -> str:
+    """Return the dotted name of a reference, `?` for a part that is no constant."""
+    if "Var" in reference:
+        return str(reference["Var"]["value"])
+    if "RefDot" in reference:
+        return f"{_name(reference['RefDot']['refr'])}.{reference['RefDot']['field'][1]}"
+    if "RefBrack" in reference and "String" in (index := reference["RefBrack"]["index"]):
+        return f"{_name(reference['RefBrack']['refr'])}.{index['String']['value']}"
+    return "?"
+
+
+def _iter_nodes(node: Any, kind: str) -> Iterator[Tree]:
+    """Yield every node of this kind in a syntax tree."""
+    if isinstance(node, dict):
+        if kind in node:
+            yield node[kind]
+        for child in node.values():
+            yield from _iter_nodes(child, kind)
+    elif isinstance(node, list):
+        for child in node:
+            yield from _iter_nodes(child, kind)
