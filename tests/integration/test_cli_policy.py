@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
+from app.adapters.rego import RegoEngine
 from app.cli import policy_reverify, tools
-from app.cli.replaying import Engines
 from app.policy.decision import EngineRef
 from tests.integration.test_cli_replay import (  # noqa: F401 -- fixtures
     PAYMENTS,
@@ -150,7 +150,7 @@ def test_a_sample_that_comes_to_the_same_bytes_is_logged(call, state):  # noqa: 
     assert few["sampled"] == 2
 
 
-class Odd(Engines):
+class Odd(RegoEngine):
     """Says something else than the real engine."""
 
     ref = EngineRef(name="odd", version="1")

@@ -21,18 +21,25 @@ NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 _BUNDLES: dict[str, Bundle] = {}
 
 
-@functools.cache
-def open_engine() -> RegoEngine:
-    """Return the one engine over all bundles that were asked of here."""
-    return RegoEngine(_BUNDLES.__getitem__)
+_ENGINE = RegoEngine(_BUNDLES.__getitem__)
+"""One for all bundles that are asked here."""
+
+
+def open_engine(bundle: Bundle | None = None) -> tuple[RegoEngine, Bundle]:
+    """Return the engine, which from now on knows this bundle: the shipped one unless another is given."""
+    known = bundle or _shipped()
+    _BUNDLES[known.digest] = known
+    return _ENGINE, known
+
+
+_shipped = functools.cache(shipped)
 
 
 def ask(entrypoint: str, document: dict[str, Any], *, at: datetime = NOW, bundle: Bundle | None = None) -> Decision:
     """Return the decision on `document`, by the shipped bundle unless another is given."""
-    known = bundle or shipped()
-    _BUNDLES[known.digest] = known
+    engine, known = open_engine(bundle)
     return decide(
-        open_engine(),
+        engine,
         Query(entrypoint=entrypoint, document=document),
         bundle=known.ref,
         now=at,
