@@ -30,6 +30,8 @@ def find_problems(settings: Settings) -> list[str]:
     if settings.environment == "production":
         if any((settings.state_dir / "keys").glob("*/*.key")):
             problems.append("production, and the log keys are development key files")
+        if any((settings.state_dir / "bundle_keys").glob("signing.pem")):
+            problems.append("production, and policy archives are signed by a development key file")
         if settings.stripe_api_key.get_secret_value().startswith(DEVELOPMENT_PSP_KEY):
             problems.append("production, and ASSAY_STRIPE_API_KEY is a test key")
     if settings.witness_mode == "require" and settings.trust_file is None:

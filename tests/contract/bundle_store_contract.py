@@ -15,6 +15,7 @@ from app.policy.kept import ASSAY, KeptBundle, State
 from tests.parts.bundles import AUTHOR, SECOND, THIRD, WAIVE_ALL, full_reports, make, make_life
 
 PATIENCE_S = 20
+HELD_S = 0.5
 
 
 def new_bundle(**changes) -> KeptBundle:
@@ -133,6 +134,25 @@ class BundleStoreContract:
         assert [parse_entry(each.body) for each in history] == list_entries("acme")[::-1]
         assert store.find_in_force("acme")[State.ACTIVE].digest == make(2).digest
         assert store.find_bundle("acme", make(1).digest).state is State.RETIRED
+
+    def test_a_bundle_that_is_locked_is_seen_as_its_holder_leaves_it(self, store) -> None:
+        kept = add(store, new_bundle())
+        locked = threading.Event()
+
+        def look() -> State:
+            locked.wait(PATIENCE_S)
+            with store.transaction() as tx:
+                return tx.lock_bundle("acme", kept.digest)[0].state
+
+        with ThreadPoolExecutor(1) as pool:
+            seen = pool.submit(look)
+            with store.transaction() as tx:
+                tx.lock_bundle("acme", kept.digest)
+                locked.set()
+                with pytest.raises(TimeoutError):
+                    seen.result(HELD_S)
+                tx.update_bundle(replace(kept, state=State.SHADOW, proposer=SECOND))
+        assert seen.result(PATIENCE_S) is State.SHADOW
 
     def test_of_racing_promotions_exactly_one_wins(self, store, tmp_path, list_entries) -> None:
         life = make_life(store, tmp_path)

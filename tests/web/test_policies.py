@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from app.adapters.connectors.sandbox import StripeSandbox
+from app.adapters.sql.engine import writing
 from app.credentials.ports import Scope
+from app.errors import Broken
+from app.ledger.ports import Tenant
 from app.policy.archive import digest_tests, format_archive, parse_archive
 from app.policy.bundle import make_bundle
 from app.policy.library import LOOK_S
@@ -309,3 +312,28 @@ def test_a_table_that_is_not_there_or_does_not_fit_is_refused(web: WebPart, auth
     csv = {"data": "a,b\n", "content_type": "text/csv", "token": author}
     read_problem(web.call("PUT", "/v1/policy/data/kyc", **csv), 400, "table_malformed")
     read_problem(web.call("PUT", "/v1/policy/data/kyc", json=json.loads("[]"), token=author), 400, "json_malformed")
+
+
+def test_a_tenant_from_before_there_were_bundles_gets_the_shipped_ones_when_a_server_starts(tmp_path: Path) -> None:
+    with open_web(tmp_path, tenants=["acme"]) as web:
+        web.installation.store.add_tenant(Tenant(id="older", origin="assay.localhost/older"))
+        assert web.installation.policies.store.find_in_force("older") == {}
+        assert web.installation.policies.adopt_where_missing() == ["older"]
+        assert web.installation.active_bundle("older") == SHIPPED
+        assert web.installation.policies.adopt_where_missing() == []
+        web.installation.policies.verify_active("older")
+
+
+def test_an_active_bundle_that_nobody_activated_is_found(tmp_path: Path) -> None:
+    with open_web(tmp_path, tenants=["acme"]) as web:
+        policies = web.installation.policies
+        kept, _ = policies.push("acme", pack("slipped in"), name=None, actor="token:tok_author")
+        with writing(web.installation.engine) as connection:
+            for digest, state in ((SHIPPED.digest, "retired"), (kept.digest, "active")):
+                changed = "UPDATE policy_bundle SET state = ?, proposer = 'token:b', approver = ? WHERE digest = ?"
+                approver = "operator:assay" if state == "retired" else "token:c"
+                connection.exec_driver_sql(changed, (state, approver, digest))
+        wait_until(lambda: web.installation.active_bundle("acme").digest == kept.digest, 2 * LOOK_S + 1)
+        with pytest.raises(Broken) as found:
+            policies.verify_active("acme")
+        assert found.value.code == "bundle_damaged"

@@ -108,6 +108,7 @@ def test_production_refuses_development_keys(call: Call, monkeypatch: pytest.Mon
     checked = call("config", "check")
     assert checked.code == 1
     assert "development key files" in checked.err
+    assert "policy archives are signed by a development key file" in checked.err
     assert "ASSAY_STRIPE_API_KEY is a test key" in checked.err
     for command in ("serve", "sequencer", "up"):
         assert call(command).code == 1
