@@ -22,6 +22,7 @@ import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -35,7 +36,7 @@ IDEM_BYTES = 32
 REFS_LIMIT = 8
 
 ID_PREFIX = "ent_"
-_ID_PREFIX = ID_PREFIX.encode()
+_TIME_SHIFT = 80  # bits of a UUIDv7 after its time
 _ID = re.compile(r"ent_[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}")
 ACTOR = re.compile(r"[a-z]{1,16}:[A-Za-z0-9_.@-]{1,96}")
 SUBJECT = re.compile(r"sub_[A-Za-z0-9]{1,60}")
@@ -45,6 +46,7 @@ _ACTION = re.compile(r"[a-z][a-z0-9_.]{0,63}")
 _COMMITMENT = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 _IDEM = re.compile(r"[0-9a-f]{64}")
 _FIELDS = frozenset({"v", "id", "time", "action", "actor", "subject", "ref", "data", "sealed", "idem"})
+_JOINED = f'%b%b,"id":"{ID_PREFIX}%032x"%b,"ref":%b,"sealed":{{}}%b,"time":%d,"v":{FORMAT_VERSION}}}'.encode()
 _REQUIRED = frozenset({"v", "id", "time", "action", "actor", "ref", "data", "sealed"})
 
 
@@ -95,7 +97,7 @@ def parse_entry_id(text: str) -> UUID:
 
 def time_of_id(entry_id: UUID) -> int:
     """Return the time in a UUIDv7, in ms (RFC 9562, section 5.7)."""
-    return entry_id.int >> 80
+    return entry_id.int >> _TIME_SHIFT
 
 
 def check_draft(draft: Draft) -> None:
@@ -154,18 +156,21 @@ def join_entry(
     `said` is the subject, and the canonical bytes of `ref` and of `data`.
     """
     subject, ref, data = said
-    return b'{"action":"%b","actor":"%b","data":%b,"id":"%b%032x"%b,"ref":%b,"sealed":{}%b,"time":%d,"v":%d}' % (
-        action.encode(),
-        actor.encode(),
+    number = entry_id.int
+    return _JOINED % (
+        _begin(action, actor),
         data,
-        _ID_PREFIX,
-        entry_id.int,
+        number,
         b"" if idem is None else b',"idem":"%b"' % idem.hex().encode(),
         ref,
         b"" if subject is None else b',"subject":"%b"' % subject.encode(),
-        time_of_id(entry_id),
-        FORMAT_VERSION,
+        number >> _TIME_SHIFT,
     )
+
+
+@lru_cache(maxsize=4096)
+def _begin(action: str, actor: str) -> bytes:
+    return f'{{"action":"{action}","actor":"{actor}","data":'.encode()
 
 
 def parse_entry(body: bytes) -> Entry:

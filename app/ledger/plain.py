@@ -72,6 +72,8 @@ class PlainEntries:
         body = join_entry(action, actor, (subject, named, data), entry_id=entry_id, idem=idem)
         if len(body) > ENTRY_LIMIT_BYTES:
             return None
+        if not (ref or idem):
+            return EntryRow(tenant, entry_id, body, action, subject)
         refs = tuple(dict.fromkeys(ref.values())) if ref else ()
         said = [action, subject, ref or {}, value["data"]]
         fingerprint = sha256(canonical(said, plain=True)).digest() if idem else None

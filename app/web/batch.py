@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -59,7 +59,7 @@ class Batches:
         """Append the lines that can be, in one transaction, and report every line."""
         lines, principal = read_lines(), caller()
         key = read_idempotency_key(required=False)
-        keys = [f"{key}:{number}" if key else None for number in range(1, len(lines) + 1)]
+        keys = [f"{key}:{number}" for number in range(1, len(lines) + 1)] if key else [None] * len(lines)
         prepared = self._prepare(principal, lines, keys)
         rows = [row for row in prepared if type(row) is EntryRow]
         appended = self._services.group.append(rows) if rows else []
@@ -79,7 +79,7 @@ class Batches:
             response.headers["Preference-Applied"] = f"wait={wait_s}"
         return response
 
-    def _prepare(self, principal: Principal, lines: list[bytes], keys: list[str | None]) -> list[Prepared]:
+    def _prepare(self, principal: Principal, lines: list[bytes], keys: Sequence[str | None]) -> list[Prepared]:
         rows = self._plain.prepare(
             [_parse(line) for line in lines],
             tenant=principal.tenant,

@@ -29,7 +29,7 @@ import uuid_utils
 
 from app.ledger.entry import Draft, format_entry
 from app.wiring import new_entry_id
-from scripts.bench.cpu import Usage, read_usage
+from scripts.bench.cpu import POSTGRESQL, Usage, read_usage
 from scripts.bench.figures import Figure, Goal, at_least, open_parser, show
 from scripts.bench.service import TENANT, Running, running_service
 
@@ -67,6 +67,14 @@ class Run:
     published_per_s: float
     refused: int
     cpu_us: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """One run of the yardstick: rows per second, and CPU for a row of client and server together."""
+
+    rows_per_s: float
+    cpu_us: float
 
 
 def make_data(number: int) -> dict[str, str | int]:
@@ -154,8 +162,8 @@ def total_us(usage: Usage) -> float:
     return (usage.user_s + usage.system_s) * 1e6
 
 
-def open_yardstick(url: str) -> Callable[[int], float]:
-    """Return what inserts so many batches into the plain table, and says how many rows per second."""
+def open_yardstick(url: str) -> Callable[[int], Inserted]:
+    """Return what inserts so many batches into the plain table, and says how fast."""
     connection = psycopg.connect(url.replace("postgresql+psycopg:", "postgresql:"))
     connection.execute(_CREATE)
     connection.commit()
@@ -163,13 +171,16 @@ def open_yardstick(url: str) -> Callable[[int], float]:
     bodies = [format_entry(draft, entry_id=new_entry_id()) for draft in drafts]
     actions = [ACTION] * LINES
 
-    def insert(batches: int) -> float:
+    def insert(batches: int) -> Inserted:
         ids: list[list[UUID]] = [[new_entry_id() for _ in range(LINES)] for _ in range(batches)]
+        before, client_s = read_usage()[POSTGRESQL], time.thread_time()
         started_s = time.perf_counter()
         for batch in ids:
             connection.execute(_INSERT, (TENANT, batch, bodies, actions))
             connection.commit()
-        return batches * LINES / (time.perf_counter() - started_s)
+        took_s, rows = time.perf_counter() - started_s, batches * LINES
+        server_us = total_us(read_usage()[POSTGRESQL] - before)
+        return Inserted(rows / took_s, server_us / rows + (time.thread_time() - client_s) * 1e6 / rows)
 
     return insert
 
@@ -178,7 +189,7 @@ def measure(*, runs: int, batches: int) -> list[Figure]:
     """Return the figures of one and two clients, without and with idempotency keys."""
     kinds = [(2, False), (2, True), (1, False), (1, True)]
     found: dict[tuple[int, bool], list[Run]] = {kind: [] for kind in kinds}
-    rows_per_s: list[float] = []
+    inserted: list[Inserted] = []
     spawn = get_context("spawn")
     with running_service("sql", "postgresql") as service, ProcessPoolExecutor(2, mp_context=spawn) as pool:
         yardstick = open_yardstick(service.settings.database)
@@ -187,22 +198,24 @@ def measure(*, runs: int, batches: int) -> list[Figure]:
             run_clients(pool, service, clients=clients, batches=max(clients, batches // 10), keyed=keyed)
         yardstick(max(1, batches // 10))
         for _ in range(runs):
-            rows_per_s.append(yardstick(batches))
+            inserted.append(yardstick(batches))
             for clients, keyed in kinds:
                 run = run_clients(pool, service, clients=clients, batches=batches, keyed=keyed)
                 found[clients, keyed].append(run)
     return [
         figure
         for (clients, keyed), done in found.items()
-        for figure in make_figures(done, rows_per_s, clients=clients, keyed=keyed)
+        for figure in make_figures(done, inserted, clients=clients, keyed=keyed)
     ]
 
 
-def make_figures(done: list[Run], rows_per_s: list[float], *, clients: int, keyed: bool) -> list[Figure]:
+def make_figures(done: list[Run], inserted: list[Inserted], *, clients: int, keyed: bool) -> list[Figure]:
     """Return the rate until answered and, for the row of the table, until published."""
     work = f"`entries:batch` of 1,000, {clients} client{'s' * (clients > 1)}{', with idempotency keys' * keyed}"
     medians = {part: statistics.median(run.cpu_us[part] for run in done) for part in done[0].cpu_us}
     split = ", ".join(f"{part} {value:.1f}" for part, value in medians.items())
+    plain_us = statistics.median(run.cpu_us for run in inserted)
+    rows_per_s = [run.rows_per_s for run in inserted]
     counts = clients == 2 and not keyed
     goals: list[Goal] = [at_least(0.40)] if counts else []
     answered = Figure(
@@ -213,7 +226,7 @@ def make_figures(done: list[Run], rows_per_s: list[float], *, clients: int, keye
         yardstick="psycopg unnest, rows/s",
         yardstick_values=rows_per_s,
         goals=goals,
-        note=f"{AIM + '; ' if counts else ''}CPU µs/entry: {split}",
+        note=f"{AIM + '; ' if counts else ''}CPU µs/entry: {split}; yardstick {plain_us:.1f}",
         bad=sum(run.refused for run in done),
     )
     published = Figure(

@@ -8,11 +8,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from uuid import UUID
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 
+from app.adapters.sql.arrays import pack_bigints, pack_blobs, pack_texts, pack_uuids
 from app.adapters.sql.engine import open_engine, reading, writing
 from app.adapters.sql.migrate import upgrade
 from app.adapters.sql.postgres import _PENDING
@@ -202,6 +204,24 @@ def test_an_exhausted_pool_is_unavailable_and_recovers(url):
     with writing(engine) as connection:
         assert connection.exec_driver_sql("SELECT 1").scalar() == 1
     engine.dispose()
+
+
+# arrays
+
+
+@pytest.mark.parametrize(
+    ("packed", "type_", "items"),
+    [
+        (pack_uuids, "uuid", [UUID(int=n) for n in (0, 1, 2**128 - 1)]),
+        (pack_bigints, "bigint", [0, -1, 2**63 - 1, -(2**63)]),
+        (pack_blobs, "bytea", [b"", b"\x00", bytes(range(256)) * 300]),
+        (pack_texts, "text", ["", None, "same", "same", "\u00e9\U0001f600", None]),
+        (pack_texts, "text", [None, None]),
+        (pack_blobs, "bytea", []),
+    ],
+)
+def test_an_array_arrives_as_it_was_packed(store, packed, type_, items):
+    assert store._backend.ask_watching(f"SELECT %b::{type_}[]", (packed(items),)) == [(items,)]
 
 
 # plans

@@ -99,7 +99,8 @@ ORDER BY l.idx"""
 HORIZON_EVERY_S = 0.02
 """How often it is looked for what is settled, in seconds: a scan re-reads what was drawn in that time."""
 
-_DRAWN = "SELECT last_value - (NOT is_called)::int FROM entry_seq_seq"
+_DRAWN_AND_OLDEST_XID = """
+SELECT last_value - (NOT is_called)::int, pg_snapshot_xmin(pg_current_snapshot())::text::bigint FROM entry_seq_seq"""
 _OWN_XID = "SELECT pg_current_xact_id()::text::bigint"
 _OLDEST_XID = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 
@@ -119,18 +120,27 @@ class Horizon:
         self._looked_at_s = -HORIZON_EVERY_S
         self._lock = threading.Lock()
 
-    def read_settled(self, ask: Callable[[LiteralString], int]) -> int:
-        """Return the settled number, good for statements that begin after this call. `ask` autocommits."""
+    def read_settled(self, ask: Callable[[LiteralString], Sequence[int]]) -> int:
+        """Return the settled number, good for statements that begin after this call. `ask` autocommits.
+
+        A new mark is made as soon as the last one is settled: under load it is so at the next look, and no entry is
+        looked at twice.
+        """
         with self._lock:
             if time.monotonic() - self._looked_at_s < HORIZON_EVERY_S:
                 return self._settled
             self._looked_at_s = time.monotonic()
-            if self._mark is None and (drawn := ask(_DRAWN)) > self._settled:
-                self._mark = (drawn, ask(_OWN_XID))
-            if self._mark is not None and ask(_OLDEST_XID) >= self._mark[1]:
-                self._settled = self._mark[0]
-                self._mark = None
+            drawn, oldest_xid = ask(_DRAWN_AND_OLDEST_XID)
+            self._settle(oldest_xid)
+            if self._mark is None and drawn > self._settled:
+                self._mark = (drawn, ask(_OWN_XID)[0])
+                self._settle(ask(_OLDEST_XID)[0])
             return self._settled
+
+    def _settle(self, oldest_xid: int) -> None:
+        if self._mark is not None and oldest_xid >= self._mark[1]:
+            self._settled = self._mark[0]
+            self._mark = None
 
 
 def _driver_of(connection: sa.Connection) -> psycopg.Connection[Any]:
@@ -197,7 +207,7 @@ class PostgresBackend(PostgresWake):
 
     def list_pending(self, tenant: str, after_seq: int, limit: int) -> Pending:
         """As LedgerStore.list_pending; `after_seq` is 0 or was settled."""
-        settled = self._horizon.read_settled(lambda statement: int(self.ask_watching(statement)[0][0]))
+        settled = self._horizon.read_settled(lambda statement: self.ask_watching(statement)[0])
         entries = list(map(PendingEntry._make, self.ask_watching(_PENDING, (tenant, after_seq, limit))))
         if len(entries) == limit:
             settled = min(settled, entries[-1].seq)
