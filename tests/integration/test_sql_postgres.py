@@ -158,6 +158,24 @@ def test_the_settled_number_stops_where_a_page_is_cut(store):
 # waiting for each other
 
 
+def test_no_plan_is_kept_from_when_the_log_was_small(url, store):
+    """Such a plan scanned all leaves for each pending entry: the first large import then timed out, again and again."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("VACUUM ANALYZE")
+    rows = [keyed(b"1"), keyed(b"2")]
+    for _ in range(20):  # PostgreSQL keeps a plan from the sixth execution on, psycopg prepares at the sixth
+        append(store, *rows)
+        integrate_all(store)
+        store.find_entry("a", rows[0].id)
+    with reading(store._engine) as connection:
+        found = connection.exec_driver_sql(
+            "SELECT statement, generic_plans, custom_plans FROM pg_prepared_statements"
+            " WHERE position('$1' in statement) > 0"
+        ).fetchall()
+    assert [statement for statement, kept, _ in found if kept] == []
+    assert [statement for statement, _, made in found if "FROM entry e" in statement and made > 5] != []
+
+
 def test_a_key_in_flight_is_waited_for_and_free_again_after_a_rollback(store):
     with ThreadPoolExecutor(1) as pool:
         with pytest.raises(ZeroDivisionError), store.transaction() as tx:  # noqa: PT012 - both happen while it is open

@@ -55,9 +55,11 @@ def open_engine(
         engine = sa.create_engine(parsed, connect_args={"check_same_thread": False}, **pool)
         event.listen(engine, "connect", _prepare_sqlite)
         return engine
+    # Plans are made anew each time: one kept from when the log was small would scan all of the large one, for ever.
     options = (
         f"-c statement_timeout={statement_timeout_ms} -c lock_timeout={lock_timeout_ms}"
         f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS} -c jit=off"
+        " -c plan_cache_mode=force_custom_plan"
     )
     connect = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "assay", "options": options, **KEEPALIVES}
     engine = sa.create_engine(parsed, connect_args=connect, isolation_level="AUTOCOMMIT", **pool)
