@@ -17,9 +17,17 @@ test_one_within_a_comprehension_is_found if {
 	count(found(`x := [k | some k in [1]; not is_number(table[k])]`)) == 1
 }
 
+test_a_negated_look_up_by_what_may_be_undefined_is_found if {
+	count(found(`x if not table[input.a]`)) == 1
+	count(found("y := input.a\n\nx if not table[y]")) == 1
+	count(found("y := input.a\n\nx if not is_number(y)")) == 1
+}
+
 test_a_negated_name_passes if {
 	count(found(`x if not input.a.b`)) == 0
-	count(found(`x if not table[input.a]`)) == 0
+	count(found("y := input.a\n\nx if not y")) == 0
+	count(found("y contains 1\n\nx if { some k in [1]; not y[k]; not k in y }")) == 0
+	count(found(`x if { some k in [1]; not table[k].b }`)) == 0
 	count(found(`x if { some k in [1]; not near(k); not is_number(k) }`)) == 0
 	count(found(`x if { some k in [1]; not words.near(lower(k)) }`)) == 0
 }

@@ -218,6 +218,12 @@ certain contains part if {
 certain contains "travel" if travel_rule.confidence in data.data.kyc_law.trusted
 
 # METADATA
+# title: The table knows the country
+# custom:
+#   control: KYC-LAW-1
+country_known if data.data.kyc_law.countries[input.kyc.country]
+
+# METADATA
 # title: The table knows the product
 # custom:
 #   control: KYC-LAW-2
@@ -302,11 +308,11 @@ catalogue := {
 # custom:
 #   control: KYC-LAW-1
 findings contains answers.found(catalogue, "jurisdiction_unknown") if {
-	not data.data.kyc_law.countries[input.kyc.country]
+	not country_known
 }
 
 findings contains answers.found(catalogue, "law_missing") if {
-	data.data.kyc_law.countries[input.kyc.country]
+	country_known
 	count(in_force) == 0
 }
 
