@@ -12,10 +12,10 @@ import pytest
 import requests
 from werkzeug.test import TestResponse
 
-from app import wiring
 from app.adapters.connectors.sandbox import StripeSandbox
 from app.payments.intent import Intent
 from app.payments.reconcile import reconcile
+from app.wiring import installation
 from tests.fakes.payment_parts import Watch
 from tests.parts.web import TENANT, WAIT, WebPart, open_web
 
@@ -98,7 +98,7 @@ def open_shop(folder: Path, sandbox: StripeSandbox) -> Iterator[Shop]:
     """Serve the installation in `folder`, new or not, with a clock that stands still."""
     watch = Watch()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wiring, "CLOCK", watch.clock())
+        patch.setattr(installation, "CLOCK", watch.clock())
         with open_web(folder, stripe_api_base=sandbox.url, psp_read_timeout_s=READ_TIMEOUT_S) as web:
             yield Shop(web=web, sandbox=sandbox, watch=watch)
 
