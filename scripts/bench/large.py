@@ -10,15 +10,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import psycopg
-
 from app.adapters.sql.migrate import newest_revision, upgrade
 from app.ledger.ports import EntryRow
 from app.ledger.publish import BATCH_LIMIT
 from app.settings import Settings
 from app.wiring import Installation, add_tenant, initialise
 from scripts.bench.service import TENANT
-from scripts.bench.verify import make_row
+from scripts.bench.verify import make_row, vacuum
 
 KEPT = Path(tempfile.gettempdir()) / "assay-bench"
 
@@ -29,9 +27,7 @@ def seed_log(settings: Settings, size: int) -> None:
         shutil.copytree(_keep_log(size), settings.state_dir, dirs_exist_ok=True)
     else:
         _build_log(settings, size)
-        with psycopg.connect(settings.database.replace("+psycopg", "", 1), autocommit=True) as connection:
-            connection.execute("VACUUM ANALYZE")
-            connection.execute("CHECKPOINT")
+        vacuum(settings.database)
 
 
 def make_rows(start: int, count: int) -> list[EntryRow]:

@@ -70,7 +70,7 @@ class TheirTree:
         """Add the entries, and return the root."""
         for entry in batch:
             self._tree.append_entry(entry)
-        root: bytes = self._tree.get_state()
+        root: bytes = self._tree.get_root()
         return root
 
 
