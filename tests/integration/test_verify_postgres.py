@@ -58,6 +58,14 @@ def test_leaves_that_are_not_in_the_order_of_seq_are_read_all_the_same(log_url: 
     [
         ("UPDATE entry SET body = set_byte(body, 50, 65) WHERE seq = 518", "entry 517 "),
         ("DELETE FROM entry WHERE seq = 301", "entry 300, table entry"),
+        (
+            "ALTER TABLE entry ALTER body DROP NOT NULL; UPDATE entry SET body = NULL WHERE seq = 301",
+            "entry 300, table entry",
+        ),
+        (
+            "UPDATE leaf SET seq = -seq WHERE idx IN (39, 40); UPDATE leaf SET seq = seq + 81 WHERE idx IN (39, 40)",
+            "entry 39 ",
+        ),
         ("DELETE FROM leaf WHERE idx = 400", "entry 400 "),
         ("DELETE FROM leaf WHERE idx BETWEEN 256 AND 511", "entry 256,"),
         ("DELETE FROM leaf WHERE idx >= 690", "entry 690,"),

@@ -32,18 +32,16 @@ WHERE l.tenant = ? AND l.idx >= ? AND l.idx < ? ORDER BY l.idx"""
 _JOINED_LEAVES = _SQLITE_LEAVES.replace("e.body, l.hash", "CAST(e.body AS {blob}), CAST(l.hash AS {blob})")
 
 # Entries are written in the order of `seq` and mostly get their indexes in that order: two scans along the keys are
-# three times as fast as a join. `found` is NULL for a bundle for which that does not hold: it is joined. No entry
-# has a zero byte (JSON escapes it), so that the delimiter costs less than lengths would.
+# three times as fast as a join. There are no bodies from a bundle for which that does not hold: it is joined.
 _POSTGRES_BUNDLES = """
-SELECT first, CASE WHEN l.seqs = e.seqs THEN cardinality(l.seqs) END AS found, hashes, bodies
+SELECT first, hashes, CASE WHEN l.seqs = e.seqs AND bodies_stored = cardinality(l.seqs) THEN bodies END
 FROM generate_series(%s::bigint, %s::bigint - 1, 256) AS first, LATERAL (
     SELECT min(seq) AS low, max(seq) AS high, array_agg(seq) AS seqs, string_agg(hash, ''::bytea) AS hashes
     FROM (SELECT seq, hash FROM leaf WHERE tenant = %s AND idx >= first AND idx < least(first + 256, %s)
           ORDER BY idx) AS leaves) AS l, LATERAL (
-    SELECT array_agg(seq) AS seqs, string_agg(body, decode('00', 'hex')) AS bodies
+    SELECT array_agg(seq) AS seqs, array_agg(body) AS bodies, count(body) AS bodies_stored
     FROM (SELECT seq, body FROM entry WHERE tenant = %s AND seq >= low AND seq <= high
           ORDER BY seq LIMIT 512) AS entries) AS e"""
-_DELIMITER = b"\x00"
 _WINDOW = 64 * BUNDLE_WIDTH  # leaves of one query
 
 # A plan is made anew for each window: one that is kept from a small log would scan the large one. Compiling it takes
@@ -191,13 +189,10 @@ class PostgresDriver:
         """Stream bundle by bundle: the server reads the next ones while the caller hashes."""
         for begin in range(start, stop, _WINDOW):
             window = (begin, min(begin + _WINDOW, stop), tenant, stop, tenant)
-            for first, found, hashes, bodies in self._iter_bundles(window):
-                if hashes is None:
-                    continue
-                entries = bodies.split(_DELIMITER) if found else ()
-                if len(entries) == found:
-                    yield first // BUNDLE_WIDTH, entries, hashes
-                else:
+            for first, hashes, bodies in self._iter_bundles(window):
+                if bodies is not None:
+                    yield first // BUNDLE_WIDTH, bodies, hashes
+                elif hashes is not None:
                     yield _join_leaves(self, tenant, first, min(first + BUNDLE_WIDTH, stop))
 
     def _iter_bundles(self, window: tuple[int, int, str, int, str]) -> Iterator[tuple[Any, ...]]:
