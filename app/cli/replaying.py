@@ -7,6 +7,7 @@ at any moment, the same command goes on from the last one kept, in the same sign
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from importlib.metadata import version
@@ -87,12 +89,13 @@ class Replayer:
     def run(self, start: int, stop: int) -> Tally:
         """Return the tally of the decisions with index in [start, stop)."""
         result = Tally()
-        for page in self._pages(start, stop):
-            past = self.recall.recall(page)
-            result.merge(tally(self.engine, past, bundle_digest=self._job.candidate))
+        with _without_cycle_search():
+            for page in self.pages(start, stop):
+                past = self.recall.recall(page)
+                result.merge(tally(self.engine, past, bundle_digest=self._job.candidate))
         return result
 
-    def _pages(self, start: int, stop: int) -> Iterator[list[StoredEntry]]:
+    def pages(self, start: int, stop: int) -> Iterator[list[StoredEntry]]:
         """Yield the decisions that the job is about, a bounded number at a time."""
         after: int | None = start
         while after is not None:
@@ -110,6 +113,18 @@ class Replayer:
         time_ms = 0 if found is None else time_of_id(parse_entry_id(found))
         since_ms, until_ms = self._job.since_ms, self._job.until_ms
         return (since_ms is None or time_ms >= since_ms) and (until_ms is None or time_ms < until_ms)
+
+
+@contextmanager
+def _without_cycle_search() -> Iterator[None]:
+    """Keep the garbage collector from looking at a chunk's records, none of them in a cycle, again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def is_enforced(stored: StoredEntry) -> bool:

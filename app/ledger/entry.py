@@ -204,7 +204,7 @@ def _malformed(message: str) -> Malformed:
 
 def _is_canonical(document: dict[str, Any], body: bytes) -> bool:
     try:
-        return canonical(document) == body
+        return canonical(document, plain=True) == body
     except Rejected:
         return False
 
@@ -225,14 +225,16 @@ def _check_fields(document: dict[str, Any]) -> None:
         raise _malformed("a field of the entry is not spelled as entry format 1 says")
 
 
-def commitment(salt: bytes, path: str, value: Any) -> str:
+def commitment(salt: bytes, path: str, value: Any, *, plain: bool = False) -> str:
     """Return the base64 commitment to a personal `value`: HMAC-SHA256(salt, path || 0x00 || canonical value).
+
+    `plain` vouches that `value` came from `parse_json`.
 
     The salt is 32 random bytes, kept and destroyed with the value: without it not even a yes-or-no fact can be guessed.
     """
     if len(salt) != SALT_BYTES:
         raise ValueError(f"the salt has {SALT_BYTES} bytes")
-    digest = hmac.digest(salt, path.encode() + b"\x00" + canonical(value), hashlib.sha256)
+    digest = hmac.digest(salt, path.encode() + b"\x00" + canonical(value, plain=plain), hashlib.sha256)
     return base64.b64encode(digest).decode()
 
 
@@ -244,10 +246,10 @@ class Opening:
     salt: bytes = field(repr=False)
 
 
-def verify_commitment(expected: str, *, salt: bytes, path: str, value: Any) -> None:
+def verify_commitment(expected: str, *, salt: bytes, path: str, value: Any, plain: bool = False) -> None:
     """Raise Rejected unless `expected` commits to `value` at `path` under `salt`; anybody may have sent any of them."""
     fits = len(salt) == SALT_BYTES and hmac.compare_digest(
-        expected.encode(errors="replace"), commitment(salt, path, value).encode()
+        expected.encode(errors="replace"), commitment(salt, path, value, plain=plain).encode()
     )
     if not fits:
         raise Rejected(f"the value at {path} is not the one that was logged", code="commitment_mismatch")

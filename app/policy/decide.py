@@ -45,8 +45,8 @@ class Answer:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the canonical result, in hex."""
-        return hashlib.sha256(canonical(self.result)).hexdigest()
+        """The SHA-256 of the canonical result, in hex; `parse_answer` has seen that it is JSON of ours."""
+        return hashlib.sha256(canonical(self.result, plain=True)).hexdigest()
 
 
 def decide(
@@ -162,7 +162,7 @@ def parse_answer(answer: Mapping[str, Any]) -> tuple[Outcome, dict[str, Any]]:
         raise _refused("`output` holds more than short texts and integers")
     parsed = tuple(_parse_reason(reason) for reason in reasons)
     try:
-        canonical(answer)
+        canonical(answer, plain=True)  # the looks above left JSON's own types alone
     except Rejected:
         raise _refused("it is not canonical JSON") from None
     return OUTCOMES[answer["verdict"]](reasons=parsed, output=output), dict(answer)
@@ -188,10 +188,10 @@ def _refused(problem: str) -> EngineFailed:
     return EngineFailed(f"the policy's answer was refused: {problem}", failure="answer_refused")
 
 
-def digest_input(document: Mapping[str, Any], salt: bytes) -> str:
+def digest_input(document: Mapping[str, Any], salt: bytes, *, plain: bool = False) -> str:
     """Return HMAC-SHA256 of the canonical document, in hex; raises EngineFailed if it is not canonical JSON."""
     try:
-        data = canonical(dict(document))
+        data = canonical(document, plain=plain)
     except (Rejected, RecursionError):
         raise EngineFailed("the input is not JSON of integers and texts", failure="input_refused") from None
     if len(data) > MAX_INPUT_BYTES:

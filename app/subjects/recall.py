@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from app.errors import NotFound, Rejected
 from app.ledger.entry import Entry, parse_entry
@@ -25,8 +26,12 @@ from app.subjects.ports import READ_BATCH, SubjectStore
 from app.subjects.seal import SealBrokenError
 from app.tlog.checkpoint import open_checkpoint
 from app.tlog.note import parse_vkey
-from app.tlog.proof import verify_inclusion
-from app.tlog.tree import leaf_hash
+from app.tlog.proof import ProofError, verify_inclusion
+from app.tlog.tile import TILE_WIDTH, ExpandedTile, prove_inclusion_from_tiles, tile_width
+from app.tlog.tree import HASH_SIZE, leaf_hash
+
+PROVEN_TILES: Final = 64
+"""Tiles of leaf hashes remembered as proven, 8 KiB each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +82,7 @@ class Recall:
         self.tree = tree
         self._prover = prover
         self._subjects = subjects
+        self._proven: dict[int, bytes] = {}
 
     def recall(self, stored: Sequence[StoredEntry]) -> list[Past | Unusable]:
         """Return each entry as a past decision, or why it cannot be one. At most `READ_BATCH` entries."""
@@ -94,14 +100,39 @@ class Recall:
         """Raise Rejected unless the entry leads to the signed root, and NotFound if it is not in that tree."""
         if stored.index is None or stored.index >= self.tree.size:
             raise NotPublishedError("the entry is under no checkpoint yet")
-        proof = self._prover.prove_inclusion(self.tree.tenant, stored.index, self.tree.size)
+        number, slot = divmod(stored.index, TILE_WIDTH)
+        if number not in self._proven:
+            while len(self._proven) >= PROVEN_TILES:
+                del self._proven[next(iter(self._proven))]
+            self._proven[number] = self._prove_tile(number)
+        if leaf_hash(stored.body) != self._proven[number][slot * HASH_SIZE : (slot + 1) * HASH_SIZE]:
+            raise ProofError("the entry is not the one under the signed root")
+
+    def _prove_tile(self, number: int) -> bytes:
+        """Return the leaf hashes of a tile, all of which lead to the signed root. Raises Rejected or NotFound.
+
+        One proof is enough: the audit path of its first leaf holds every other leaf of the tile, hashed up from the
+        very bytes that are returned.
+        """
+        tiles: dict[tuple[int, int], ExpandedTile] = {}
+
+        def read(level: int, place: int, width: int) -> ExpandedTile:
+            tile = tiles.get((level, place))
+            if tile is None or tile.width < width:
+                tile = tiles[level, place] = self._prover.read_tile(self.tree.tenant, level, place, width)
+            return tile
+
+        width = tile_width(0, number, self.tree.size)
+        row = read(0, number, width).data[: width * HASH_SIZE]
+        first = number * TILE_WIDTH
         verify_inclusion(
-            index=stored.index,
+            index=first,
             size=self.tree.size,
-            leaf=leaf_hash(stored.body),
-            proof=proof,
+            leaf=row[:HASH_SIZE],
+            proof=prove_inclusion_from_tiles(first, self.tree.size, read),
             root=self.tree.root,
         )
+        return row
 
     def _read(self, stored: StoredEntry) -> tuple[Entry, DecisionRecord] | Unusable:
         """Return the verified entry as a decision, or what is wrong with it."""

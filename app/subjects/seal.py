@@ -107,7 +107,7 @@ def open_with_salt(sealed: SealedField, *, key: SubjectKey, expected: str) -> Op
     try:
         plaintext = parse_json(Aead(key.secret).decrypt(sealed.box, bound), limit_bytes=2 * ENTRY_LIMIT_BYTES)
         salt, value = base64.b64decode(plaintext["salt"], validate=True), plaintext["value"]
-        verify_commitment(expected, salt=salt, path=sealed.path, value=value)
+        verify_commitment(expected, salt=salt, path=sealed.path, value=value, plain=True)
     except (CryptoError, Rejected, ValueError, TypeError, KeyError) as error:
         where = f"{sealed.path} of {format_entry_id(sealed.entry_id)}"
         raise SealBrokenError(f"{where} is not what was sealed and logged ({type(error).__name__})") from None

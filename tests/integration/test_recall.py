@@ -89,9 +89,7 @@ def test_a_sealed_input_that_was_altered_is_refused(log, tmp_path):
     log.decide(subject="sub_bob")
     log.log.publish()
     with sqlite3.connect(tmp_path / "ledger.db") as database:
-        names = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
-        for name in names:
-            database.execute(f"DROP TRIGGER {name}")
+        drop_triggers(database)
         database.execute("UPDATE sealed_field SET box = zeroblob(length(box)) WHERE subject = 'sub_ada'")
         database.execute("DELETE FROM sealed_field WHERE subject = 'sub_bob'")
     database.close()
@@ -154,6 +152,26 @@ def test_a_root_that_was_not_signed_proves_nothing(log):
     recall.tree = replace(recall.tree, root=bytes(32))
     assert codes(recall.recall(log.list_decisions())) == ["entry_not_proven"]
     assert parse_entry(log.list_decisions()[0].body).id == past.record.entry_id
+
+
+def drop_triggers(database):
+    for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        database.execute(f"DROP TRIGGER {name}")
+
+
+def test_decisions_in_several_tiles_are_proven_and_one_forged_hash_disproves_its_whole_tile(log, tmp_path):
+    log.decide()
+    log.log.grow(300)
+    log.decide()
+    log.decide()
+    assert codes(log.recall()) == ["usable"] * 3
+    assert [stored.index // 256 for stored in log.list_decisions()] == [0, 1, 1]
+    recall = log.open_recall()
+    with sqlite3.connect(tmp_path / "ledger.db") as database:
+        drop_triggers(database)
+        database.execute("UPDATE tile SET data = substr(data, 1, 8000) || zeroblob(192) WHERE level = 0")
+    database.close()
+    assert codes(recall.recall(log.list_decisions())) == ["entry_not_proven", "usable", "usable"]
 
 
 def test_a_page_costs_two_reads_of_subjects_however_many_decisions_it_has(log):
