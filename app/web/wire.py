@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from wsgiref.types import WSGIEnvironment
 
@@ -53,6 +54,15 @@ class StrictRequest(Request):
 
 class Answer(Response):
     """A response whose headers are complete as the view made them: no URL of ours needs rewriting."""
+
+    def get_app_iter(self, environ: WSGIEnvironment) -> Iterable[bytes]:
+        """Return the body; if it is whole, as the list it is, which the server sends in one piece."""
+        if type(self.response) is list and self._may_have_body(environ) and not self._on_close:
+            return self.response
+        return super().get_app_iter(environ)
+
+    def _may_have_body(self, environ: WSGIEnvironment) -> bool:
+        return environ["REQUEST_METHOD"] != "HEAD" and self.status_code not in _WITHOUT_LENGTH
 
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
         """Return the headers; a body of bytes has set the length already."""

@@ -159,19 +159,23 @@ def _note(signed: Journal, checkpoint: Checkpoint) -> None:
 
 
 def _die_inside(store: SqlStore, death: Death) -> None:
-    """Put points into the middle of an integration, and of the anchor's write."""
-    backend: Any = store._backend
-    insert_leaves, replace = backend.insert_leaves, Path.replace
+    """Put points into the middle of an integration, and of the anchor's write.
 
-    def insert(*arguments: Any) -> None:
+    On PostgreSQL an integration is one statement: its middle is the server's.
+    """
+    backend: Any = store._backend
+    step = "insert_leaves" if hasattr(backend, "insert_leaves") else "integrate"
+    rest, replace = getattr(backend, step), Path.replace
+
+    def die_or_go_on(*arguments: Any) -> Any:
         death.hit("integrate.inside")
-        insert_leaves(*arguments)
+        return rest(*arguments)
 
     def rename(self: Path, target: Any) -> Path:
         death.hit("anchor.written")
         return replace(self, target)
 
-    backend.insert_leaves = insert
+    setattr(backend, step, die_or_go_on)
     Path.replace = rename  # type: ignore[method-assign,assignment]  # this process does nothing else
 
 

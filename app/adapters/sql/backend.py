@@ -50,8 +50,8 @@ class Backend(Protocol):
         """As LedgerStore.list_pending."""
         ...
 
-    def insert_leaves(self, connection: sa.Connection, batch: Integration) -> None:
-        """Insert the leaves and the tiles of the batch."""
+    def integrate(self, batch: Integration) -> bool:
+        """As LedgerStore.integrate; return False, having changed nothing, if the head is not `batch.old` or frozen."""
         ...
 
     def expose(self, tenant: str, size: int, checkpoint: bytes) -> None:

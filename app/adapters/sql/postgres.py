@@ -65,15 +65,22 @@ WHERE e.tenant = %b AND e.seq > %b
 AND NOT EXISTS (SELECT FROM leaf l WHERE l.tenant = e.tenant AND l.seq = e.seq OFFSET 0)
 ORDER BY e.seq LIMIT %b"""
 
-_LEAVES = """
-INSERT INTO leaf (tenant, idx, seq, hash)
-SELECT %b, %b + r.place, r.seq, r.hash
-FROM unnest(%b::bigint[], %b::bytea[]) WITH ORDINALITY AS r (seq, hash, place)"""
-
-_TILES = """
-INSERT INTO tile (tenant, level, number, data, root)
-SELECT %b, r.level, r.number, r.data, r.root
-FROM unnest(%b::smallint[], %b::bigint[], %b::bytea[], %b::bytea[]) AS r (level, number, data, root)"""
+# One statement, so that the swap costs one round trip; if the head is not the old one, `moved` is empty and so is all.
+_INTEGRATE = """
+WITH moved AS (
+    UPDATE head SET size = %b, root = %b, settled_seq = %b, frozen = %b
+    WHERE tenant = %b AND size = %b AND root = %b AND NOT frozen RETURNING tenant, frozen),
+leaves AS (
+    INSERT INTO leaf (tenant, idx, seq, hash)
+    SELECT moved.tenant, %b + r.place, r.seq, r.hash
+    FROM moved, unnest(%b::bigint[], %b::bytea[]) WITH ORDINALITY AS r (seq, hash, place)),
+tiles AS (
+    INSERT INTO tile (tenant, level, number, data, root)
+    SELECT moved.tenant, r.level, r.number, r.data, r.root
+    FROM moved, unnest(%b::smallint[], %b::bigint[], %b::bytea[], %b::bytea[]) AS r (level, number, data, root)),
+closed AS (
+    UPDATE tenant SET state = 'frozen' FROM moved WHERE tenant.id = moved.tenant AND moved.frozen)
+SELECT count(*) FROM moved"""
 
 _NEWEST_CHECKPOINT = "SELECT note FROM checkpoint WHERE tenant = %b ORDER BY size DESC LIMIT 1"
 _POSITIONS = "SELECT seq, idx FROM leaf WHERE tenant = %b AND seq = ANY (%b::bigint[])"
@@ -213,15 +220,17 @@ class PostgresBackend(PostgresWake):
             settled = min(settled, entries[-1].seq)
         return Pending(entries, max(settled, after_seq))
 
-    def insert_leaves(self, connection: sa.Connection, batch: Integration) -> None:
-        """Insert the leaves and the tiles of the batch."""
-        driver = _driver_of(connection)
-        if batch.seqs:
-            first = batch.old.size - 1  # ordinality counts from 1
-            driver.execute(_LEAVES, (batch.tenant, first, pack_bigints(batch.seqs), pack_blobs(batch.leaf_hashes)))
-        if batch.tiles:
-            columns = zip(*((tile.level, tile.number, tile.data, tile.root) for tile in batch.tiles), strict=True)
-            driver.execute(_TILES, (batch.tenant, *map(list, columns)))
+    def integrate(self, batch: Integration) -> bool:
+        """As Backend.integrate."""
+        old, new, tiles = batch.old, batch.new, batch.tiles
+        arguments = (
+            *(new.size, new.root, new.settled_seq, new.frozen, batch.tenant, old.size, old.root),
+            old.size - 1,  # ordinality counts from 1
+            *(pack_bigints(batch.seqs), pack_blobs(batch.leaf_hashes)),
+            *([tile.level for tile in tiles], [tile.number for tile in tiles]),
+            *([tile.data for tile in tiles], [tile.root for tile in tiles]),
+        )
+        return self.ask_watching(_INTEGRATE, arguments) == [(1,)]
 
     def expose(self, tenant: str, size: int, checkpoint: bytes) -> None:
         """Insert the checkpoint and notify, in one statement that does not wait for the disk.

@@ -31,6 +31,10 @@ _PENDING = """
 SELECT e.seq, e.action, e.body FROM entry e
 WHERE e.tenant = ? AND e.seq > ? AND NOT EXISTS (SELECT 1 FROM leaf l WHERE l.tenant = e.tenant AND l.seq = e.seq)
 ORDER BY e.seq LIMIT ?"""
+_SWAP_HEAD = """
+UPDATE head SET size = ?, root = ?, settled_seq = ?, frozen = ?
+WHERE tenant = ? AND size = ? AND root = ? AND NOT frozen"""
+_CLOSE = "UPDATE tenant SET state = 'frozen' WHERE id = ?"
 _LEAF = "INSERT INTO leaf (tenant, idx, seq, hash) VALUES (?, ?, ?, ?)"
 _TILE = "INSERT INTO tile (tenant, level, number, data, root) VALUES (?, ?, ?, ?, ?)"
 _EXPOSE = "INSERT INTO checkpoint (tenant, size, note) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
@@ -126,9 +130,21 @@ class SqliteBackend(SqliteWake):
             settled = min(settled, entries[-1].seq)
         return Pending(entries, max(settled, after_seq))
 
-    def insert_leaves(self, connection: sa.Connection, batch: Integration) -> None:
+    def integrate(self, batch: Integration) -> bool:
+        """As Backend.integrate."""
+        old, new = batch.old, batch.new
+        swap = (new.size, new.root, new.settled_seq, new.frozen, batch.tenant, old.size, old.root)
+        with self.write() as connection:
+            driver = _driver_of(connection)
+            if driver.execute(_SWAP_HEAD, swap).rowcount != 1:
+                return False
+            self.insert_leaves(driver, batch)
+            if new.frozen:
+                driver.execute(_CLOSE, (batch.tenant,))
+        return True
+
+    def insert_leaves(self, driver: sqlite3.Connection, batch: Integration) -> None:
         """Insert the leaves and the tiles of the batch."""
-        driver = _driver_of(connection)
         leaves = zip(batch.seqs, batch.leaf_hashes, strict=True)
         driver.executemany(_LEAF, ((batch.tenant, i, *leaf) for i, leaf in enumerate(leaves, batch.old.size)))
         driver.executemany(_TILE, ((batch.tenant, t.level, t.number, t.data, t.root) for t in batch.tiles))

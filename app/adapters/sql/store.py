@@ -15,7 +15,7 @@ from app.adapters.sql.engine import open_engine
 from app.adapters.sql.postgres import PostgresBackend
 from app.adapters.sql.read import SqlReader
 from app.adapters.sql.sqlite import SqliteBackend
-from app.errors import Conflict, NotFound
+from app.errors import Conflict
 from app.ledger.ports import AppendResult, EntryRow, Integration, LogFrozenError, LostSwapError, Pending, Tenant
 from app.tlog.tree import EMPTY_ROOT
 
@@ -105,11 +105,13 @@ class SqlStore(SqlReader):
 
     def integrate(self, batch: Integration) -> None:
         """Swap the head, and insert leaves and tiles, in one transaction."""
-        with self._backend.write() as connection:
-            _swap_head(connection, batch)
-            self._backend.insert_leaves(connection, batch)
-            if batch.new.frozen:
-                connection.execute(sa.update(t.tenant).where(t.tenant.c.id == batch.tenant).values(state=t.FROZEN))
+        if not self._backend.integrate(batch):
+            head = self.read_head(batch.tenant)
+            if head.frozen:
+                raise LogFrozenError("this log is frozen: its head does not move")
+            raise LostSwapError(
+                f"the head is at size {head.size}, not {batch.old.size} with the root we know: someone else moved it"
+            )
 
     def expose(self, tenant: str, size: int, checkpoint: bytes) -> None:
         """Insert the checkpoint; one of this size that is there already stays."""
@@ -127,23 +129,3 @@ class SqlStore(SqlReader):
         """Close every connection; nobody may be waiting."""
         self._backend.close()
         self._engine.dispose()
-
-
-def _swap_head(connection: sa.Connection, batch: Integration) -> None:
-    old, new = batch.old, batch.new
-    moved = connection.execute(
-        sa.update(t.head)
-        .where(t.head.c.tenant == batch.tenant, t.head.c.size == old.size, t.head.c.root == old.root)
-        .where(t.head.c.frozen.is_(False))
-        .values(size=new.size, root=new.root, settled_seq=new.settled_seq, frozen=new.frozen)
-    )
-    if moved.rowcount == 1:
-        return
-    found = connection.execute(sa.select(t.head.c.size, t.head.c.frozen).where(t.head.c.tenant == batch.tenant)).first()
-    if found is None:
-        raise NotFound("no such log")
-    if found.frozen:
-        raise LogFrozenError("this log is frozen: its head does not move")
-    raise LostSwapError(
-        f"the head is at size {found.size}, not {old.size} with the root we know: someone else moved it"
-    )
