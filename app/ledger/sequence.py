@@ -21,7 +21,7 @@ WAKE_LIMIT_S = 0.5
 DRAIN_STEPS = 64
 """Turns that stopping gives every log, so that what is pending is published first."""
 
-MAX_INTERVAL_S = 0.020
+MAX_INTERVAL_S = 0.015
 INTERVAL_PER_ENTRY_S = 0.0005
 """Publications start this far apart for each entry that the last one carried, up to the maximum, in seconds.
 

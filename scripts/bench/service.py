@@ -116,6 +116,7 @@ def running_service(
     database: str,
     *,
     workers: int = 2,
+    threads: int = 8,
     seed: Callable[[Settings], None] = lambda _: None,
 ) -> Iterator[Running]:
     """Run the app `kind` with `workers` processes over `database` ("postgresql" or "sqlite"), filled by `seed`."""
@@ -129,6 +130,7 @@ def running_service(
             database_url=url,
             port=_free_port(),
             workers=workers,
+            threads=threads,
             rate_limit_per_minute=10**9,
             public_rate_limit_per_minute=10**9,
         )

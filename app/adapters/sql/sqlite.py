@@ -13,7 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from app.adapters.sql.backend import require_entries
-from app.adapters.sql.engine import SQLITE_BUSY_TIMEOUT_MS, reading, writing
+from app.adapters.sql.engine import SQLITE_BUSY_TIMEOUT_MS, open_dedicated, reading, translated_errors, writing
 from app.adapters.sql.lock import hold_file_lock
 from app.adapters.sql.wake import SqliteWake
 from app.errors import Unavailable
@@ -103,15 +103,21 @@ class SqliteBackend(SqliteWake):
         self._engine = engine
         self._path = Path(str(engine.url.database))
         self._writer = threading.Lock()
+        self._quick: sqlite3.Connection | None = None
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """Lend a connection in a write transaction; threads queue here, as SQLite's own waiting is a sleep."""
+        """Lend a connection in a write transaction."""
+        with self._writing_alone(), writing(self._engine) as connection:
+            yield connection
+
+    @contextmanager
+    def _writing_alone(self) -> Iterator[None]:
+        """Keep this process's other threads from writing: they queue here, as SQLite's own waiting is a sleep."""
         if not self._writer.acquire(timeout=SQLITE_BUSY_TIMEOUT_MS / 1000):
             raise Unavailable("the database is busy", code="store_unavailable")
         try:
-            with writing(self._engine) as connection:
-                yield connection
+            yield
         finally:
             self._writer.release()
 
@@ -150,10 +156,23 @@ class SqliteBackend(SqliteWake):
         driver.executemany(_TILE, ((batch.tenant, t.level, t.number, t.data, t.root) for t in batch.tiles))
 
     def expose(self, tenant: str, size: int, checkpoint: bytes) -> None:
-        """Insert the checkpoint, and wake the readers of this process; those of others see the commit."""
-        with self.write() as connection:
-            _driver_of(connection).execute(_EXPOSE, (tenant, size, checkpoint))
+        """Insert the checkpoint without waiting for the disk, and wake this process's readers; others' see the commit.
+
+        A crash loses the last moments, never the order: the next start exposes the same head, or a larger one.
+        """
+        with self._writing_alone(), translated_errors():
+            if self._quick is None:
+                self._quick = open_dedicated(self._engine)
+                self._quick.execute("PRAGMA synchronous = NORMAL")
+            self._quick.execute(_EXPOSE, (tenant, size, checkpoint))
         self.announce_checkpoint(tenant)
+
+    def close(self) -> None:
+        """Close the connections; nobody may be waiting."""
+        super().close()
+        if self._quick is not None:
+            self._quick.close()
+        self._quick = None
 
     def read_hashes(self, tenant: str, start: int, stop: int) -> bytes:
         """Return the leaf hashes joined."""

@@ -20,6 +20,10 @@ from app.errors import AssayError
 
 RECONNECT_PAUSE_S = 0.2
 SQLITE_POLL_S = 0.004
+"""How often a file is looked at for what another process did, in seconds."""
+SQLITE_EAGER_POLL_S = 0.0005
+SQLITE_EAGER_S = 0.025
+"""For so long after something happened it is looked at more often: under load the next thing is about to."""
 
 # Of a log that has grown since it was last analysed a planner thinks that there is little to sort, and would
 # collect and sort all that is pending to take the first page of it.
@@ -192,7 +196,7 @@ class SqliteWake:
                 self._append_watch = _Watch(self._engine, _LAST_SEQ)
                 return
             while (left_s := deadline_s - time.monotonic()) > 0:
-                told = self._appended.wait(min(SQLITE_POLL_S, left_s))
+                told = self._appended.wait(min(self._append_watch.pause_s(), left_s))
                 self._appended.clear()
                 if self._append_watch.look(told=told):
                     return
@@ -230,7 +234,7 @@ class SqliteWake:
                 return [tenant for (tenant,) in rows]
             with self._exposed:
                 if self._exposures == exposures:
-                    self._exposed.wait(min(SQLITE_POLL_S, left_s))
+                    self._exposed.wait(min(watch.pause_s(), left_s))
                 exposures = self._exposures
         return []
 
@@ -247,6 +251,7 @@ class _Watch:
         """Start from what is there now."""
         self.driver: sqlite3.Connection = open_dedicated(engine)
         self._statement = statement
+        self._eager_until_s = 0.0
         try:
             self._version = self._read("PRAGMA data_version")
             self.mark = self._read(statement)
@@ -261,7 +266,13 @@ class _Watch:
             return False
         self._version = version
         before, self.mark = self.mark, self._read(self._statement)
+        if self.mark > before:
+            self._eager_until_s = time.monotonic() + SQLITE_EAGER_S
         return self.mark > before
+
+    def pause_s(self) -> float:
+        """Return how long to wait before the next look, in seconds."""
+        return SQLITE_EAGER_POLL_S if time.monotonic() < self._eager_until_s else SQLITE_POLL_S
 
     def _read(self, statement: str) -> int:
         row = self.driver.execute(statement).fetchone()
