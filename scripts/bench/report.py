@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "performance.json"
 PAGE = ROOT / "docs" / "performance.md"
 PARTS = {
-    "speed": ("receipts", "batch", "sqlite", "proof", "audits", "growth", "tree", "decide", "replay"),
+    "speed": ("receipts", "batch", "sqlite", "proof", "audits", "growth", "tree", "policy", "decide", "replay"),
     "cpu": ("cpu",),
     "profile": ("request_profile",),
 }
