@@ -4,7 +4,7 @@ Integers, constants and the builtins below, of which OPA's own cases pass on the
 network, clock, randomness, environment, cryptography or metadata: the time is `input.now_ms`, and digests come as
 input. Nothing whose result depends on a Unicode version or on how a number is written, so no case mapping and no
 formatting outside of tests. No function that may call itself, which OPA refuses and regorus does not. No import under
-another name, which would hide what is called.
+another name, which would hide what is called. None of the few forms that the two read differently.
 """
 
 from __future__ import annotations
@@ -29,12 +29,19 @@ BUILTINS: Final = frozenset(
 """What policies may call besides their own functions."""
 TEST_BUILTINS: Final = BUILTINS | {"json.marshal", "lower", "sprintf", "upper", "walk"}
 
+IMPORTED: Final = frozenset({"data", "input"})
+"""What imports begin with; `rego.v1` says what is so anyway."""
+
 Tree = Mapping[str, Any]
 
 
 def list_offences(bundle: Bundle) -> list[str]:
     """Return what the bundle's modules use outside the dialect, in words. Raises Malformed if one does not parse."""
-    trees = read_syntax(bundle)
+    return list_in_trees(read_syntax(bundle))
+
+
+def list_in_trees(trees: Mapping[str, Tree]) -> list[str]:
+    """Return what modules use outside the dialect, given regorus's syntax trees of them by path."""
     calls = {path: list(_list_calls(tree)) for path, tree in trees.items()}
     ours = {function for pairs in calls.values() for function, _ in pairs if function}
     found = []
@@ -42,12 +49,26 @@ def list_offences(bundle: Bundle) -> list[str]:
         allowed = ours | (TEST_BUILTINS if path.endswith(TEST_SUFFIX) else BUILTINS)
         found += [f"{path}: calls {name}" for _, names in calls[path] for name in names if name not in allowed]
         found += [f"{path}: has the number {number}" for number in _list_numbers(tree) if not isinstance(number, int)]
-        found += [f"{path}: renames an import" for item in tree["imports"] if item.get("as")]
+        found += [f"{path}: {form}" for form in _list_forms(tree)]
     graph: dict[str, set[str]] = {}
     for function, names in (pair for pairs in calls.values() for pair in pairs):
         graph.setdefault(function, set()).update(names)
     found += [f"{function} may call itself" for function in ours if function in _list_reached(graph, function)]
     return sorted(set(found))
+
+
+def _list_forms(tree: Tree) -> Iterator[str]:
+    """Yield the forms of a module that regorus reads otherwise than OPA, or that hide what is called."""
+    for item in tree["imports"]:
+        name = _name(item["refr"])
+        if item.get("as"):
+            yield "renames an import"
+        if name.partition(".")[0] not in IMPORTED and name != "rego.v1":
+            yield f"imports {name}"
+    if any(member["key"] for member in _iter_nodes(tree, "Membership")):
+        yield "looks for a key and a value with `in`"
+    if any("?" in _name(head["refr"]) for head in _iter_nodes(tree["rules"], "Set") if "refr" in head):
+        yield "adds with `contains` below a name that varies"
 
 
 def _list_calls(tree: Tree) -> Iterator[tuple[str, list[str]]]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from functools import partial
 from typing import Annotated, Final
 
 import typer
 
+from app.adapters.opa_tools import find_tool
 from app.adapters.rego import RegoEngine
 from app.cli.opening import open_installation
 from app.cli.output import EXIT_NOT_DONE, AsJson, OfTenant, Quiet, complain, describe, print_json, tell
@@ -23,6 +25,7 @@ from app.policy.replay import ERASED, Past, Reverified, Unusable, reverify
 from app.subjects.ports import READ_BATCH
 from app.subjects.recall import Recall
 from app.wiring import Installation, now_ms
+from app.wiring.policies import OpaOfBundles
 
 log = logging.getLogger("assay.reverify")
 
@@ -92,9 +95,11 @@ def plan_sample(installation: Installation, tenant: str, since: str | None) -> J
 
 
 def open_engines(stack: ExitStack, installation: Installation, job: Job) -> Sequence[PolicyEngine]:
-    """Return the engines at hand, for as long as `stack` is open."""
-    del stack
-    return [RegoEngine(lambda digest: read_bundle(installation, job, digest), workers=1)]
+    """Return the embedded engine, and OPA if its program is there, for as long as `stack` is open."""
+    read = partial(read_bundle, installation, job)
+    engines: list[PolicyEngine] = [stack.enter_context(closing(RegoEngine(read, workers=1)))]
+    program = find_tool("opa")
+    return engines if program is None else [*engines, OpaOfBundles(program, read, stack.enter_context(ExitStack()))]
 
 
 def draw_sample(installation: Installation, job: Job, wanted: int) -> list[StoredEntry]:

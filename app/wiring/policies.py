@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -14,24 +14,26 @@ from typing import Any, Final
 from uuid import UUID
 
 from app.adapters.bundle_key import FileBundleSigner
+from app.adapters.opa_process import running_opa
 from app.adapters.rego import RegoEngine
 from app.adapters.rego_dialect import list_offences
 from app.adapters.rego_tests import run_tests
 from app.adapters.rego_trace import DoesNotCompileError, TraceFailedError, run_rules
 from app.adapters.sql.policies import SqlBundleStore
 from app.adapters.sql.subjects import SqlSubjectStore
-from app.errors import Broken, Conflict, Malformed, Rejected, Unavailable
+from app.errors import AssayError, Broken, Conflict, Malformed, NotFound, Rejected, Unavailable
 from app.ledger.entry import parse_entry
 from app.policy.annotation import list_rules
 from app.policy.archive import parse_archive
 from app.policy.authorize import Authorizer
 from app.policy.bundle import TEST_SUFFIX, Bundle, make_bundle, read_files
+from app.policy.decision import EngineRef
 from app.policy.difference import Difference, compare_bundles
 from app.policy.explain import Step, Trace, explain, list_queries
 from app.policy.kept import KeptBundle, State
 from app.policy.library import BundleLibrary
 from app.policy.life import BundleLife
-from app.policy.ports import Append, CheckResult, PolicyEngine
+from app.policy.ports import Append, CheckResult, EngineFailed, PolicyEngine
 from app.policy.routing_table import Kind, list_problems
 from app.policy.signing import sign_archive, verify_archive
 from app.policy.table import Change, change_table
@@ -40,6 +42,9 @@ from app.subjects.decider import Decider
 
 BUNDLE_NAME: Final = "assay"
 """Of every bundle that Assay makes, and the name under which OPA servers ask for it."""
+MAX_SERVERS: Final = 4
+"""OPA servers that a job keeps at one time, each with one bundle."""
+SERVER_TIMEOUT_S: Final = 10.0
 MAX_OFFENCES: Final = 20
 """Offences against the dialect that are told one by one."""
 MAX_CHECKS: Final = 2
@@ -225,3 +230,46 @@ def open_policy_engine(settings: Settings, read_bundle: Callable[[str], Bundle])
     from app.adapters.opa import OpaEngine  # noqa: PLC0415 -- brings aiohttp, for those alone who ask OPA
 
     return OpaEngine(settings.opa_url, timeout_s=settings.opa_timeout_s)
+
+
+class OpaOfBundles:
+    """A `PolicyEngine` over every bundle that `read` knows: an OPA server of its own for each, started when asked for.
+
+    For jobs that compare engines, by one thread. At most `MAX_SERVERS` run; the servers end with `stack`.
+    """
+
+    def __init__(self, program: Path, read: Callable[[str], Bundle], stack: ExitStack) -> None:
+        self._program = program
+        self._read = read
+        self._stack = stack
+        self._servers: dict[str, PolicyEngine] = {}
+        self.ref = EngineRef(name="opa", version="unknown")
+
+    def evaluate(self, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str) -> Mapping[str, Any]:
+        """Return the object of the rule `entrypoint`; see the port."""
+        engine = self._servers.get(bundle_digest) or self._start(bundle_digest)
+        try:
+            return engine.evaluate(entrypoint, document, bundle_digest=bundle_digest)
+        finally:
+            self.ref = engine.ref
+
+    def find_problem(self) -> str | None:
+        """Return None: a server is started when it is asked for."""
+        return None
+
+    def _start(self, digest: str) -> PolicyEngine:
+        from app.adapters.opa import OpaEngine  # noqa: PLC0415 -- as above
+
+        try:
+            bundle = self._read(digest)
+            if len(self._servers) >= MAX_SERVERS:
+                self._stack.close()
+                self._servers.clear()
+            server = self._stack.enter_context(running_opa(self._program, bundle))
+        except NotFound:
+            raise EngineFailed("there is no such bundle", failure="wrong_bundle") from None
+        except AssayError as error:
+            raise EngineFailed(f"no OPA for this bundle: {error.code}", failure="unreachable") from None
+        engine = self._stack.enter_context(closing(OpaEngine(server.url, timeout_s=SERVER_TIMEOUT_S)))
+        self._servers[digest] = engine
+        return engine

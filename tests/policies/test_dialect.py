@@ -32,6 +32,9 @@ def test_the_shipped_policies_keep_to_the_dialect():
         'x := [opa["runtime"]()]',
         "x := 0.5",
         "import data.b as c",
+        "import future.keywords.not",
+        'x if "a", "a" in {"a", "b"}',
+        "x[y].z contains y if some y in input.all",
     ],
 )
 def test_what_is_outside_the_dialect_is_found(rule):
