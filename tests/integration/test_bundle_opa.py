@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -23,12 +22,10 @@ from app.policy.bundle import make_bundle
 from app.policy.signing import sign_archive
 from app.wiring import find_shipped
 from app.wiring.policies import load_folder
-from tests.parts import report_missing_part
 from tests.parts.assay import find_free_port, wait_until
 from tests.parts.bundles import make_signer
 from tests.parts.web import open_web
 
-ROOT = Path(__file__).parents[2]
 BUNDLE, TESTS = load_folder(find_shipped("policies"))
 NEXT = make_bundle({**BUNDLE.files, "marker/marker.rego": b'package marker\n\nx := "next"\n'}, name="assay")
 ODD = make_bundle(
@@ -45,12 +42,9 @@ ODD = make_bundle(
 PATIENCE_S = 20
 
 
-@pytest.fixture(scope="module")
-def opa() -> str:
-    found = shutil.which("opa") or shutil.which("opa", path=str(ROOT / ".tools" / "bin"))
-    if found is None:
-        report_missing_part("opa: run `make tools`")
-    return found
+@pytest.fixture
+def opa(opa_program):
+    return str(opa_program)
 
 
 @pytest.fixture

@@ -171,12 +171,18 @@ def _fewer_tests() -> dict[str, bytes]:
     ("changed", "tests", "words"),
     [
         ({"kyc/kyc.rego": SHIPPED.files["kyc/kyc.rego"].replace(b'"blocked"', b'"unblocked"')}, None, "is not true"),
-        ({"a/a.rego": b"package a\n\nx := := 1\n"}, None, "does not compile"),
+        ({"a/a.rego": b"package a\n\nx := := 1\n"}, None, "does not parse"),
         ({"a/a.rego": b"package a\n\nf(x) := f(x)\n"}, None, "may call itself"),
+        (
+            {"a/a.rego": b'package a\n\nx := http.send({"method": "get", "url": "http://127.0.0.1"})\n'},
+            None,
+            "calls http.send",
+        ),
+        ({"a/a.rego": b"package a\n\nx := opa.runtime()\n"}, None, "calls opa.runtime"),
         ({}, {}, "no tests"),
         ({}, {"a/a_test.rego": b"package a_test\n\ntest_x if 1 / 0 == 1\n"}, "test_x"),
     ],
-    ids=["failing", "broken", "recursive", "untested", "dividing"],
+    ids=["failing", "broken", "recursive", "network", "environment", "untested", "dividing"],
 )
 def test_what_may_not_be_enforced_is_not_even_kept(web: WebPart, author: str, changed, tests, words: str) -> None:
     archive = pack("refused", changed, tests)
