@@ -21,9 +21,10 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
+from app.adapters.rego import RegoEngine
 from app.adapters.sql.migrate import newest_revision, upgrade
 from app.cli.policy_replay import plan_job
-from app.cli.replaying import Engines, Replayer, ReplayState, run_job
+from app.cli.replaying import Replayer, ReplayState, run_job
 from app.ledger.entry import Draft
 from app.policy.decide import Answer, decide, decision_data, digest_input, input_document
 from app.policy.decision import Decision
@@ -139,7 +140,7 @@ def build_log(settings: Settings, decisions: int) -> None:
     """Decide, seal, log and publish. Equal questions are evaluated once: each still has its own salt and key."""
     installation = prepare(settings)
     bundle = installation.active_bundle(TENANT)
-    engine = Engines(lambda _digest: bundle)
+    engine = RegoEngine(lambda _digest: bundle, workers=1)
     now = datetime(2026, 11, 25, 12, tzinfo=UTC)
     known: dict[int, Decision] = {}
     numbers = iter(range(decisions))

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from app.adapters import opa_tools
 from app.adapters.rego import RegoEngine
 from app.cli import policy_reverify, tools
 from app.policy.decision import EngineRef
@@ -92,7 +93,7 @@ def test_fmt_says_what_is_not_formatted_and_formats_it(call, folder):  # noqa: F
 
 def test_a_missing_tool_is_named_with_the_way_to_it(call, folder, monkeypatch, tmp_path):  # noqa: F811
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(tools, "CHECKOUT_BIN", tmp_path)
+    monkeypatch.setattr(opa_tools, "CHECKOUT_BIN", tmp_path)
     for command in ("lint", "fmt"):
         failed = call("policy", command, folder(a=RULE))
         assert failed.code == 3
@@ -144,7 +145,8 @@ def test_a_sample_that_comes_to_the_same_bytes_is_logged(call, state):  # noqa: 
     [entry] = read_pending(state, "policy.reverified")
     assert entry.data["different"] == entry.data["refused"] == 0
     assert 0 < entry.data["decisions"] <= PAYMENTS
-    assert entry.data["engines"][0]["name"] == "regorus"
+    expected = ["regorus"] if tools.read_tool("opa", required=False) is None else ["regorus", "opa"]
+    assert [engine["name"] for engine in entry.data["engines"]] == expected
     assert json.loads(said.out)["entry"] == entry.id
     few = json.loads(call("policy", "reverify", "--tenant", "demo", "--sample", "2", "--json").out)
     assert few["sampled"] == 2
