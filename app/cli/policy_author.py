@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
@@ -18,6 +19,7 @@ from app.cli.configuring import open_settings
 from app.cli.output import EXIT_NOT_DONE, AsJson, Quiet, complain, describe, print_json, print_line, print_table, tell
 from app.cli.tools import read_tool
 from app.errors import Malformed, Rejected
+from app.ledger.canonical import canonical
 from app.policy.annotation import list_rules
 from app.policy.bundle import TEST_SUFFIX, Bundle, load_bundle
 from app.policy.explain import list_queries
@@ -172,7 +174,11 @@ def coverage(
     rows = cover_with_opa(root) if engine == "opa" else cover_embedded(load_bundle(root, name=TESTED, with_tests=True))
     if as_json:
         files = [{"path": row.path, "percent": row.percent, "not_covered": row.missed} for row in rows]
-        print_json({"engine": engine, "files": files, "threshold": threshold})
+        summary = {
+            "digest": sha256(canonical(files)).hexdigest(),
+            "percent": min((row.percent for row in rows), default=0),
+        }
+        print_json({"engine": engine, "files": files, "threshold": threshold, "coverage": summary})
     else:
         print_table(("FILE", "PERCENT", "LINES NOT REACHED"), [(row.path, row.percent, row.spans) for row in rows])
     short = [row.path for row in rows if row.percent < threshold]

@@ -113,7 +113,7 @@ def replay(
     problems = find_problems(job, counted, sign_off=sign_off)
     named = {"entry": entry_id, "report_digest": digest_report(report)}
     if as_json:
-        print_json({**named, "problems": problems, "report": report})
+        print_json({**named, "problems": problems, "impact": summarise(report), "report": report})
     else:
         print_report(report, counted)
         print_line(f"report sha256 {named['report_digest']}, entry {named['entry']}")
@@ -177,6 +177,12 @@ def log_report(installation: Installation, tenant: str, report: Mapping[str, Any
         data=report_data(report, sign_off=sign_off),
     )
     return format_entry_id(installation.append(tenant, draft))
+
+
+def summarise(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is attached to a proposal as its report on impact (app.policy.evidence)."""
+    counts = {"decisions": report["decisions"], "changed": report["changed"], "deny_to_allow": report["forbidden"]}
+    return {"digest": digest_report(report), "base": report["base"], **counts}
 
 
 def find_problems(job: Job, counted: Tally, *, sign_off: str | None) -> list[str]:

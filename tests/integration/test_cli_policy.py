@@ -11,6 +11,7 @@ from app.adapters import opa_tools
 from app.adapters.rego import RegoEngine
 from app.cli import policy_reverify, tools
 from app.policy.decision import EngineRef
+from app.policy.evidence import parse_reports
 from tests.integration.test_cli_replay import (  # noqa: F401 -- fixtures
     PAYMENTS,
     call,
@@ -77,6 +78,7 @@ def test_coverage_names_the_lines_that_no_test_reached(call, folder, engine):  #
     root = folder(a=RULE, a_test=TRUE)
     covered = json.loads(call("policy", "coverage", root, "--engine", engine, "--json").out)
     assert covered["files"] == [{"path": "a/a.rego", "percent": 50, "not_covered": [5]}]
+    assert parse_reports({"coverage": covered["coverage"]}).coverage.percent == 50
     assert call("policy", "coverage", root, "--engine", engine, "--threshold", "50").code == 0
     below = call("policy", "coverage", root, "--engine", engine, "--threshold", "51")
     assert below.code == 1

@@ -20,8 +20,9 @@ from app.cli import replaying
 from app.cli.policy_replay import parse_time
 from app.errors import Malformed
 from app.ledger.entry import parse_entry
+from app.policy.evidence import parse_reports
 from tests.parts.web import PAYMENT, open_web
-from tests.policies.rego_suite import POLICIES
+from tests.policies.rego_suite import POLICIES, shipped
 from tests.unit.cli.cli_calls import make_call
 
 COUNTRIES = ("DE", "US", "KP", "ZZ")  # allow, allow, deny, review
@@ -93,6 +94,7 @@ def test_the_bundle_that_decided_gives_the_same_bytes_for_all(call, state):
     assert said["problems"] == []
     assert said["report"]["transitions"] == {"allow_to_allow": 6, "deny_to_deny": 3, "review_to_review": 3}
     assert (said["report"]["decisions"], said["report"]["different"]) == (PAYMENTS, 0)
+    assert parse_reports({"impact": said["impact"]}).impact.base == shipped().digest
     [entry] = read_pending(state, "policy.replayed")
     assert entry.id == said["entry"]
     assert entry.data["report_digest"] == said["report_digest"]
