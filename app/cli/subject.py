@@ -19,9 +19,8 @@ from app.ledger.verify.receipt import format_openings
 from app.subjects.erase import AlreadyErased, Erased
 from app.subjects.personal import ErasedByPolicy, SubjectErasedError
 from app.subjects.rebuild import rebuild_journal as rebuild
-from app.subjects.release import release
 from app.tlog.checkpoint import Checkpoint
-from app.wiring import JOURNAL_FILE, Installation, new_entry_id
+from app.wiring import JOURNAL_FILE, Installation
 
 ACTOR = "operator:cli"
 
@@ -89,17 +88,7 @@ def open_facts(
     """Hand out sealed facts."""
     with open_installation() as installation:
         installation.read_tenant(tenant)
-        outcome = release(
-            tenant,
-            parse_entry_id(entry_id),
-            path or (),
-            reader=installation.store,
-            store=installation.subject_store(),
-            append=installation.append_in,
-            reason=reason,
-            actor=ACTOR,
-            new_id=new_entry_id,
-        )
+        outcome = installation.release(tenant, parse_entry_id(entry_id), path or (), reason=reason, actor=ACTOR)
     if isinstance(outcome, ErasedByPolicy):
         raise SubjectErasedError(f"these facts were erased on {_format_time(outcome.at_ms)}; nobody can open them")
     tell(f"logged as {format_entry_id(outcome.logged)}", quiet=quiet)

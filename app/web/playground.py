@@ -1,7 +1,8 @@
 """For policy authors and compliance officers: past decisions in words, why they came out so, and rules tried out.
 
-Nothing here is a decision, and nothing is logged. Rules run within bounds, in a process of their own, a few at a time.
-Who tries a rule on a past decision's input can read that input by the rule: it takes the scope for sealed facts too.
+Nothing here is a decision. Rules run within bounds, in a process of their own, a few at a time. Who tries a rule on a
+past decision's input can read that input by the rule: it takes the scope for sealed facts too, and is logged as their
+release.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from app.adapters.rego_dialect import list_offences
 from app.credentials.ports import Scope
 from app.errors import Rejected, Unavailable
 from app.ledger.canonical import canonical
-from app.ledger.entry import parse_entry
+from app.ledger.entry import parse_entry, parse_entry_id
 from app.ledger.ports import EntryFilter, StoredEntry
 from app.policy.annotation import find_entrypoint_title, list_rules
 from app.policy.bundle import Bundle, make_bundle
@@ -29,8 +30,9 @@ from app.policy.decide import Answer, parse_answer
 from app.policy.decision import Reason
 from app.policy.explain import Step, Trace, say
 from app.policy.ports import EngineFailed
-from app.policy.record import ACTION, DecisionRecord, parse_record
+from app.policy.record import ACTION, INPUT, DecisionRecord, parse_record
 from app.policy.replay import Past, Unusable
+from app.subjects.personal import ErasedByPolicy
 from app.subjects.recall import Recall, read_decision
 from app.web.auth import caller, needs
 from app.web.decision_models import (
@@ -49,6 +51,8 @@ from app.wiring.policies import trace_rules
 MAX_TRACES: Final = 2
 """Rules traced at one time in a web process."""
 TRACE_WAIT_S: Final = 2.0
+RELEASE_REASON: Final = "policy.eval"
+"""Why a decision's input was handed out, as the log says it."""
 _TAG: Final = Tag(name="decisions", description="Past decisions, explained by running them again; rules tried out.")
 
 
@@ -100,7 +104,7 @@ class Playground:
         document = body.input
         if body.decision is not None:
             caller().require(Scope.SUBJECTS_READ)
-            document = dict(self._recall_one(body.decision).document)
+            document = self._release_input(body.decision)
         canonical(document)
         with self._one_trace():
             trace, steps = trace_rules(bundle, body.entrypoint, document or {})
@@ -136,6 +140,15 @@ class Playground:
         if isinstance(past, Unusable):
             raise Rejected(f"this decision cannot be run again: {past.code}", code="not_replayable")
         return past
+
+    def _release_input(self, decision_id: str) -> dict[str, Any]:
+        """Return the document of a past decision, once it is logged that it is handed out."""
+        past, asking = self._recall_one(decision_id), caller()
+        entry_id = parse_entry_id(past.record.entry_id)
+        released = self._services.release(asking.tenant, entry_id, (INPUT,), reason=RELEASE_REASON, actor=asking.actor)
+        if isinstance(released, ErasedByPolicy):
+            raise Rejected("this decision cannot be run again: erased", code="not_replayable")
+        return dict(past.document)
 
     @contextmanager
     def _one_trace(self) -> Iterator[None]:
@@ -264,7 +277,7 @@ def create_blueprint(services: Services) -> APIBlueprint:
     @api.post("/v1/policy/eval", responses={"200": EvalOut})
     @needs(Scope.POLICIES_WRITE)
     def evaluate(body: EvalIn) -> Response:
-        """Try rules on an input, or on that of a past decision (which needs `subjects:read` too). Nothing is logged."""
+        """Try rules on an input, or on that of a past decision: that needs `subjects:read` too, and is logged."""
         return playground.evaluate(body)
 
     return api

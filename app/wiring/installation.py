@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -41,7 +41,9 @@ from app.payments.ports import Clock, Connector
 from app.policy.bundle import Bundle
 from app.settings import Settings
 from app.subjects.erase import AlreadyErased, Erased, Replay, erase, replay_journal
+from app.subjects.personal import ErasedByPolicy
 from app.subjects.recall import Recall, open_tree
+from app.subjects.release import Released, release
 from app.subjects.shadow import Shadow
 from app.tlog.checkpoint import parse_checkpoint
 from app.tlog.note import parse_note
@@ -190,6 +192,22 @@ class Installation:
         """Return what reads a log's past decisions back, against its newest signed tree or that of `size`."""
         tree = open_tree(self.store, tenant, self.keyring.known(tenant), size=size)
         return Recall(tree, prover=prover or Prover(self.store), subjects=self.subject_store())
+
+    def release(
+        self, tenant: str, entry_id: UUID, paths: Collection[str] = (), *, reason: str, actor: str
+    ) -> Released | ErasedByPolicy:
+        """Hand out sealed facts of an entry, once it is logged that they are."""
+        return release(
+            tenant,
+            entry_id,
+            paths,
+            reader=self.store,
+            store=self.subject_store(),
+            append=self.append_in,
+            reason=reason,
+            actor=actor,
+            new_id=new_entry_id,
+        )
 
     def erase(self, tenant: str, subject: str, *, reason: str, actor: str) -> Erased | AlreadyErased:
         """Erase a person's data."""

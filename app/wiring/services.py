@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -23,7 +23,9 @@ from app.policy.authorize import Authorize
 from app.policy.bundle import Bundle
 from app.settings import Settings
 from app.subjects.erase import AlreadyErased, Erased
+from app.subjects.personal import ErasedByPolicy
 from app.subjects.recall import Recall
+from app.subjects.release import Released
 from app.wiring.installation import (
     PAYMENT_SECRET,
     TOKEN_SECRET,
@@ -57,6 +59,7 @@ class Services:
     recall: Callable[[str], Recall]
     read_bundle: Callable[[str, str], Bundle]
     erase: Erase
+    release: Release
     log_keys: Callable[[str], Sequence[KeyLife]]
     errors_page: str
     log_states: Callable[[], Sequence[LogState]]
@@ -64,6 +67,16 @@ class Services:
     fingerprint: Callable[[bytes], bytes]
     now_ms: Callable[[], int]
     new_entry_id: Callable[[], UUID]
+
+
+class Release(Protocol):
+    """Hands out sealed facts, as app.subjects.release.release does."""
+
+    def __call__(
+        self, tenant: str, entry_id: UUID, paths: Collection[str] = (), *, reason: str, actor: str
+    ) -> Released | ErasedByPolicy:
+        """Return the facts, once it is logged that they are handed out."""
+        ...
 
 
 class Erase(Protocol):
@@ -97,6 +110,7 @@ def build_services(installation: Installation) -> Services:
         recall=lambda tenant: installation.recall(installation.read_tenant(tenant), prover=prover),
         read_bundle=installation.read_bundle,
         erase=installation.erase,
+        release=installation.release,
         authenticate=lambda presented: tokens.authenticate(presented, now_ms=now_ms()),
         authorize=installation.policies.authorizer().require,
         log_keys=installation.log_keys,

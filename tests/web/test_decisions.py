@@ -129,6 +129,9 @@ def test_a_kept_bundle_is_tried_on_a_past_decisions_input(web, decided):
         "decision": decided["review"]["decision"],
     }
     assert web.post("/v1/policy/eval", json=body).json["value"]["verdict"] == "review"
+    web.append()  # what is published now was appended before
+    [release] = web.list_entries("&action=subject.opened")
+    assert release["entry"]["data"] == {"paths": ["input"], "reason": "policy.eval"}
     author, _ = web.issue(*(set(Scope) - {Scope.SUBJECTS_READ}))
     read_problem(web.post("/v1/policy/eval", json=body, token=author), 403, "scope_missing")
     reader, _ = web.issue(Scope.POLICIES_READ, Scope.SUBJECTS_READ)
