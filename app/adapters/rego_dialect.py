@@ -4,7 +4,9 @@ Integers, constants and the builtins below, of which OPA's own cases pass on the
 network, clock, randomness, environment, cryptography or metadata: the time is `input.now_ms`, and digests come as
 input. Nothing whose result depends on a Unicode version or on how a number is written, so no case mapping and no
 formatting outside of tests. No function that may call itself, which OPA refuses and regorus does not. No import under
-another name, which would hide what is called. None of the few forms that the two read differently.
+another name, which would hide what is called. None of the few forms that the two read differently: among them a package
+in two modules, of which regorus loses rules when the package is imported, and what rests on the undefined
+(`rego_undefined`).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from app.adapters.rego import read_syntax
+from app.adapters.rego_undefined import list_undefined
 from app.policy.bundle import TEST_SUFFIX, Bundle
 
 BUILTINS: Final = frozenset(
@@ -50,6 +53,9 @@ def list_in_trees(trees: Mapping[str, Tree]) -> list[str]:
         found += [f"{path}: calls {name}" for _, names in calls[path] for name in names if name not in allowed]
         found += [f"{path}: has the number {number}" for number in _list_numbers(tree) if not isinstance(number, int)]
         found += [f"{path}: {form}" for form in _list_forms(tree)]
+        found += list_undefined(path, tree)
+    packages = [_name(tree["package"]["refr"]) for path, tree in trees.items() if not path.endswith(TEST_SUFFIX)]
+    found += [f"the package {name} is in two modules" for name in packages if packages.count(name) > 1]
     graph: dict[str, set[str]] = {}
     for function, names in (pair for pairs in calls.values() for pair in pairs):
         graph.setdefault(function, set()).update(names)

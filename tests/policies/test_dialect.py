@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from app.adapters.rego_dialect import list_offences
+from app.adapters.rego_dialect import BUILTINS, TEST_BUILTINS, list_offences
 from app.policy.bundle import load_bundle, make_bundle
 from app.policy.query import name_tokens
-from tests.policies.rego_suite import shipped
+from tests.policies.rego_suite import POLICIES, shipped
 
 
 def test_the_shipped_policies_keep_to_the_dialect():
@@ -91,6 +91,60 @@ def test_functions_of_one_name_in_two_packages_may_call_each_other():
     assert list_offences(make_bundle(files, name="a")) == []
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "x if not is_number(input.a.b)",
+        "x if not input.a in {1}",
+        "x if not input.a < 3",
+        "x if not count(input.a.b) > 1",
+        "x if { some k in [1]; not is_number(table[k]) }",
+        "x := [k | some k in [1]; not is_number(table[k])]",
+        "x if not table[input.a]",
+        "y := input.a\n\nx if not table[y]",
+        "y := input.a\n\nx if not is_number(y)",
+        "x contains a.b if some a in input.l",
+        "x contains count(a.b) if { some a in input.l; a }",
+        "x[k] := a.b if some k, a in input.l",
+    ],
+)
+def test_what_rests_on_the_undefined_where_engines_differ_is_found(rule):
+    (offence,) = list_offences(make_bundle({"a/a.rego": f"package a\n\n{rule}\n".encode()}, name="odd"))
+    assert offence.startswith(("a/a.rego:3: ", "a/a.rego:5: "))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "x if not input.a.b",
+        "y := input.a\n\nx if not y",
+        "y contains 1\n\nx if { some k in [1]; not y[k]; not k in y }",
+        "x if { some k in [1]; not table[k].b }",
+        "near(k) := k\n\nx if { some k in [1]; not near(k); not is_number(k) }",
+        "x contains b if { some a in input.l; b := a.b }",
+        'x["law"] := input.law.name',
+        "x := input.a.b if input.a.c",
+        "f(a) := a.b if { some c in [1]; c == a.c }",
+    ],
+)
+def test_what_is_named_first_is_in_the_dialect(rule):
+    assert list_offences(make_bundle({"a/a.rego": f"package a\n\n{rule}\n".encode()}, name="fine")) == []
+
+
+def test_a_package_in_two_modules_is_found():
+    files = {"a/a.rego": b"package a\n\nx := 1\n", "a/b.rego": b"package a\n\ny := 1\n"}
+    assert list_offences(make_bundle(files, name="odd")) == ["the package a is in two modules"]
+
+
+def test_regal_knows_the_same_dialect():
+    rule = (POLICIES.parent / ".regal" / "rules" / "portable_builtins.rego").read_text()
+    portable, in_tests = (
+        set(re.findall(r'"([a-z_.]+)"', block)) for block in re.findall(r":= \{(.*?)\}", rule, re.DOTALL)[:2]
+    )
+    assert portable == BUILTINS
+    assert portable | in_tests == TEST_BUILTINS
+
+
 def test_every_package_and_every_entrypoint_names_its_title_and_control():
     bundle = shipped()
     assert bundle.modules
@@ -105,8 +159,7 @@ def test_every_package_and_every_entrypoint_names_its_title_and_control():
             assert re.search(r'\n#   effective_from: "\d{4}-\d\d-\d\d"\n', block), path
 
 
-def test_a_package_is_one_module_of_its_name():
-    """The embedded engine loses rules of a package in two modules when the package is imported."""
+def test_a_package_is_named_as_its_folder_and_its_module():
     for path, text in shipped(with_tests=True).modules.items():
         folder, _, file = path.partition("/")
         assert re.findall(r"^package (.+)$", text, re.MULTILINE) == [file.removesuffix(".rego")], path

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
+from app.adapters.opa_tools import find_tool
 from tests.parts import report_missing_part
-
-CHECKOUT_BIN = Path(__file__).parents[2] / ".tools" / "bin"
 
 
 def find_or_report(name: str) -> str:
     """Return the program's path; else skip, or fail where every part is required."""
-    found = shutil.which(name) or shutil.which(name, path=str(CHECKOUT_BIN))
+    found = find_tool(name)
     if found is None:
         report_missing_part(f"{name}: put it on PATH or into .tools/bin (`make tools`)")
-    return found
+    return str(found)
