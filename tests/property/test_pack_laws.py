@@ -27,7 +27,7 @@ CALENDAR = make_bundle(
     },
     name="calendar",
 )
-CALENDAR_ENGINE = RegoEngine(lambda _: CALENDAR)
+CALENDAR_ENGINE = RegoEngine({CALENDAR.digest: CALENDAR}.__getitem__)
 
 moments = st.datetimes(datetime(2024, 12, 30), datetime(2045, 1, 1)).map(lambda at: at.replace(tzinfo=UTC))  # noqa: DTZ001
 days = st.dates(date(1990, 1, 1), date(2044, 12, 31)).map(lambda day: int(f"{day:%Y%m%d}"))
