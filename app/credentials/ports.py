@@ -25,6 +25,7 @@ class Scope(StrEnum):
     PAYMENTS_WRITE = "payments:write"
     SUBJECTS_READ = "subjects:read"  # open sealed personal facts
     SUBJECTS_ERASE = "subjects:erase"
+    DECISIONS_WRITE = "decisions:write"  # have the policies decide, on record
     POLICIES_READ = "policies:read"  # also what an OPA server pulls its bundle with
     POLICIES_WRITE = "policies:write"  # an author: add and propose
     POLICIES_APPROVE = "policies:approve"  # the second person: activate

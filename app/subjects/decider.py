@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from app.ledger.entry import SALT_BYTES, Draft
@@ -18,6 +18,9 @@ from app.subjects.keep import Transactions
 from app.subjects.personal import append_personal
 from app.subjects.ports import Append
 from app.subjects.seal import RandomBytes
+
+DECISION_REF: Final = "decision"
+"""The kind of reference by which a decision's entry is found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +82,7 @@ class Decider:
             action=ACTION,
             actor=case.actor,
             subject=case.subject,
-            ref={**case.ref, "decision": decision.decision_id},
+            ref={**case.ref, DECISION_REF: decision.decision_id},
             data=decision_data(decision),
         )
         with self._store.transaction() as tx:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+from app.ledger.entry import REFS_LIMIT
 from app.subjects.ports import READ_BATCH
 from app.web.models import INDEX_LIMIT, PAGE_DEFAULT, Model
 
@@ -62,6 +63,36 @@ class EngineOut(BaseModel):
 
     name: str
     version: str
+
+
+class DecideIn(Model):
+    """What is to be decided. `input` is what the entrypoint's policy reads (docs/policies.md)."""
+
+    entrypoint: str = Field(pattern=_ENTRYPOINT, max_length=128, examples=["retention/decide"])
+    input: dict[str, Any] = Field(
+        description="JSON without fractions, at most 64 KiB. It is sealed under the subject's own key; the log gets a "
+        "commitment. The time is ours: `now_ms` is set.",
+        examples=[{"authz": {"operation": "GET /v1/entries", "scopes": ["entries:read"]}}],
+    )
+    subject: str | None = Field(
+        default=None, pattern="^sub_[A-Za-z0-9]{1,60}$", description="Whom it is about; a new one is made without."
+    )
+    ref: dict[str, str] = Field(default_factory=dict, max_length=REFS_LIMIT - 1, examples=[{"case": "c-17"}])
+
+
+class DecidedOut(BaseModel):
+    """The decision, durable on the log. Act on `allow` alone."""
+
+    id: str
+    entry: str
+    subject: str
+    entrypoint: str
+    verdict: str = Field(description="allow, deny or review. What no policy answered is a deny (`engine_failed`).")
+    reasons: list[ReasonOut]
+    output: dict[str, str | int]
+    bundle: BundleRefOut
+    index: int | None = Field(description="Its place in the log, once it is published (`Prefer: wait`).")
+    receipt: str = Field(description="Where its receipt is; with `Prefer: wait` the receipt, once published.")
 
 
 class DecisionOut(BaseModel):

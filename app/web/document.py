@@ -47,6 +47,7 @@ _RETRY_AFTER: Final[_Json] = {
 HEADERS: Final[dict[tuple[str, str], tuple[_Json, ...]]] = {
     ("post", "/v1/entries"): (_PREFER, _IDEMPOTENCY_KEY),
     ("post", "/v1/entries:batch"): (_PREFER, _IDEMPOTENCY_KEY),
+    ("post", "/v1/decisions"): (_PREFER,),
     ("post", "/v1/payments"): (_PREFER, {**_IDEMPOTENCY_KEY, "required": True}),
     ("delete", "/v1/subjects/{subject_id}"): (_PREFER,),
     ("get", "/{tenant}/checkpoint"): (_IF_NONE_MATCH,),

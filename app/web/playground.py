@@ -35,7 +35,10 @@ from app.policy.replay import Past, Unusable
 from app.subjects.personal import ErasedByPolicy
 from app.subjects.recall import Recall, read_decision
 from app.web.auth import caller, needs
+from app.web.deciding import Deciding
 from app.web.decision_models import (
+    DecidedOut,
+    DecideIn,
     DecisionOut,
     DecisionPage,
     DecisionPath,
@@ -254,7 +257,13 @@ def _json(body: Mapping[str, Any]) -> Response:
 def create_blueprint(services: Services) -> APIBlueprint:
     """Return the decisions' API and the playground."""
     api = APIBlueprint("playground", __name__, abp_tags=[_TAG], abp_security=[{"token": []}])
-    playground = Playground(services)
+    playground, deciding = Playground(services), Deciding(services)
+
+    @api.post("/v1/decisions", responses={"201": DecidedOut, "202": DecidedOut})
+    @needs(Scope.DECISIONS_WRITE)
+    def decide(body: DecideIn) -> Response:
+        """Have the policies in force decide, on record. Each request is a decision of its own."""
+        return deciding.decide(body)
 
     @api.get("/v1/decisions", responses={"200": DecisionPage})
     @needs(Scope.POLICIES_READ)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from uuid import UUID
 
@@ -39,7 +39,10 @@ from app.ledger.registry import open_registry
 from app.payments.checkout import Checkout
 from app.payments.ports import Clock, Connector
 from app.policy.bundle import Bundle
+from app.policy.decision import Decision
+from app.policy.ports import PolicyEngine
 from app.settings import Settings
+from app.subjects.decider import Case, Decider
 from app.subjects.erase import AlreadyErased, Erased, Replay, erase, replay_journal
 from app.subjects.personal import ErasedByPolicy
 from app.subjects.recall import Recall, open_tree
@@ -163,15 +166,34 @@ class Installation:
         )
         return {stripe.psp: stripe}
 
+    @cached_property
+    def decider(self) -> Decider:
+        """What asks a bundle, and puts the answer on the log."""
+        return self._open_decider(self.policy_engine)
+
+    @cached_property
+    def shadow(self) -> Shadow:
+        """What asks the bundle on trial, with an engine of its own."""
+        library = self.policies.library
+        trial = self._open_decider(RegoEngine(library.read_loaded, workers=1))
+        return Shadow(find_bundle=library.find_shadow, decide=trial.decide)
+
+    def _open_decider(self, engine: PolicyEngine) -> Decider:
+        return open_decider(self.subject_store(), self.append_in, engine, now=CLOCK.now, new_id=new_entry_id)
+
+    def decide(self, case: Case) -> Decision:
+        """Decide with the tenant's active bundle, and have the one on trial asked too."""
+        decision = self.decider.decide(case, bundle=self.active_bundle(case.tenant).ref)
+        self.shadow.ask(case, decision)
+        return decision
+
     def checkout(self) -> Checkout:
         """Return what makes payments."""
-        decider = partial(open_decider, self.subject_store(), self.append_in, now=CLOCK.now, new_id=new_entry_id)
-        read, find_shadow = self.policies.library.read_loaded, self.policies.library.find_shadow
         return Checkout(
             store=self.payment_store(),
             append=self.append_in,
-            decide=decider(self.policy_engine).decide,
-            shadow=Shadow(find_bundle=find_shadow, decide=decider(RegoEngine(read, workers=1)).decide).ask,
+            decide=self.decider.decide,
+            shadow=self.shadow.ask,
             active_bundle=self.active_bundle,
             connectors=self.connectors(),
             secret=self.secret(PAYMENT_SECRET).secret,

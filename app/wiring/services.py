@@ -21,7 +21,9 @@ from app.ledger.wait import PublicationWatch
 from app.payments.checkout import Checkout
 from app.policy.authorize import Authorize
 from app.policy.bundle import Bundle
+from app.policy.decision import Decision
 from app.settings import Settings
+from app.subjects.decider import Case
 from app.subjects.erase import AlreadyErased, Erased
 from app.subjects.personal import ErasedByPolicy
 from app.subjects.recall import Recall
@@ -54,6 +56,7 @@ class Services:
     authenticate: Callable[[str], Principal]
     authorize: Authorize
     policies: Policies
+    decide: Callable[[Case], Decision]
     checkout: Checkout
     payment_store: SqlPaymentStore
     recall: Callable[[str], Recall]
@@ -105,6 +108,7 @@ def build_services(installation: Installation) -> Services:
         watch=watch,
         group=GroupCommit(store, watch),
         policies=installation.policies,
+        decide=installation.decide,
         checkout=installation.checkout(),
         payment_store=installation.payment_store(),
         recall=lambda tenant: installation.recall(installation.read_tenant(tenant), prover=prover),

@@ -100,10 +100,14 @@ class Fuzzed:
             case.body = case.body | APPROVAL
         elif path == BATCH:
             case.body = f"{json.dumps(APPROVAL)}\n{case.body}"
+        elif path == "/v1/decisions" and isinstance(case.body, dict):
+            case.body = {"entrypoint": "authz/decide", "input": {}}
         elif path == "/v1/payments":
             case.body = PAYMENT
         elif path == "/v1/proofs/inclusion":
             case.query = {"index": "0"}
+        elif path == "/v1/policy/eval":
+            case.body = {"entrypoint": "a/x", "modules": {"a/a.rego": "package a\n\nx := {}\n"}, "input": {}}
         elif path.startswith("/v1/policy/"):
             self._name_bundle(case, path)
 
@@ -144,6 +148,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
             "name": "assay.tar.gz",
             "digest": SHIPPED.digest,
             "table": "kyc_law",
+            "decision_id": paid.json["decision"],
         }
         for bundle in STEPS.values():
             web.installation.policies.life.add(TENANT, bundle, TESTS, actor=AUTHOR)

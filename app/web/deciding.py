@@ -1,0 +1,101 @@
+"""`POST /v1/decisions`: whoever must decide by the rules, and prove it, asks here; the answer is on the log first.
+
+The packs that no part of Assay asks by itself (due diligence, screening hits, retention) are asked this way.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+from flask import Response
+
+from app.errors import Broken, Rejected, TooLarge
+from app.ledger.canonical import canonical
+from app.ledger.card import refuse_card_numbers
+from app.ledger.entry import parse_entry
+from app.ledger.ports import StoredEntry
+from app.policy.decision import Decision
+from app.policy.query import Query
+from app.policy.record import SHADOW_OF
+from app.subjects.decider import DECISION_REF, Case
+from app.subjects.subject import format_subject_id
+from app.web.auth import caller
+from app.web.decision_models import DecideIn
+from app.web.merchant import read_wait_s
+from app.web.wire import Answer
+from app.wiring import Services
+
+INPUT_LIMIT_BYTES: Final = 60 * 1024
+"""Of the input; the engines take 64 KiB, with what we add."""
+_OURS: Final = {DECISION_REF, SHADOW_OF}
+
+
+class Deciding:
+    """The view, over one set of services."""
+
+    def __init__(self, services: Services) -> None:
+        """Remember the services."""
+        self._services = services
+
+    def decide(self, body: DecideIn) -> Response:
+        """Decide, put it on the log, and answer; with `Prefer: wait` with the receipt."""
+        services, principal = self._services, caller()
+        wait_s = read_wait_s(services.settings.wait_limit_s)
+        case = Case(
+            tenant=principal.tenant,
+            actor=principal.actor,
+            subject=body.subject or format_subject_id(services.new_entry_id()),
+            ref=_check_ref(body.ref),
+            query=Query(entrypoint=body.entrypoint, document=_check_input(body.input)),
+        )
+        decision = services.decide(case)
+        stored = services.store.find_newest(principal.tenant, decision.decision_id)
+        if stored is None:
+            raise Broken("a decision was made and is not on the log")
+        answer, published = self._render(case, decision, stored), None
+        if wait_s:
+            published = services.watch.wait(principal.tenant, stored.seq, timeout_s=wait_s)
+        headers = {"Location": f"/v1/decisions/{decision.decision_id}"}
+        if published is not None:
+            receipt = services.prover.receipt(
+                principal.tenant, published.index, stored.body, published.published
+            ).decode()
+            answer |= {"index": published.index, "receipt": receipt}
+            headers["Preference-Applied"] = f"wait={wait_s}"
+        status = HTTPStatus.ACCEPTED if published is None else HTTPStatus.CREATED
+        return Answer(orjson.dumps(answer), status, headers, mimetype="application/json")
+
+    def _render(self, case: Case, decision: Decision, stored: StoredEntry) -> dict[str, Any]:
+        entry_id = parse_entry(stored.body).id
+        return {
+            "id": decision.decision_id,
+            "entry": entry_id,
+            "subject": case.subject,
+            "entrypoint": decision.entrypoint,
+            "verdict": decision.result["verdict"],
+            "reasons": [
+                {"code": each.code, "message": each.message, "control": each.control, "statute": each.statute}
+                for each in decision.outcome.reasons
+            ],
+            "output": dict(decision.outcome.output),
+            "bundle": {"name": decision.bundle.name, "digest": decision.bundle.digest},
+            "index": None,
+            "receipt": f"/v1/entries/{entry_id}/receipt",
+        }
+
+
+def _check_ref(ref: dict[str, str]) -> dict[str, str]:
+    """Refuse names that are ours: who looks for a decision finds it by them."""
+    if taken := _OURS & ref.keys():
+        raise Rejected(f"{min(taken)} is set by Assay", code="ref_invalid", pointer=f"/ref/{min(taken)}")
+    return ref
+
+
+def _check_input(document: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what no engine would be asked, and card numbers. Raises Rejected."""
+    if len(canonical(document)) > INPUT_LIMIT_BYTES:
+        raise TooLarge(f"the input has more than {INPUT_LIMIT_BYTES:,} bytes", code="body_too_large", pointer="/input")
+    refuse_card_numbers(document)
+    return document
