@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from app.adapters import rego
 from app.adapters.rego import Limits, RegoEngine
-from app.adapters.rego_worker import MAX_BUNDLES
+from app.adapters.rego_worker import MAX_BUNDLES, Worker
 from app.errors import Malformed, NotFound, Unavailable
 from app.policy.bundle import make_bundle
 from app.policy.ports import EngineFailed
@@ -117,9 +118,23 @@ def test_what_a_policy_prints_reaches_no_stream(make, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_policy_sees_nothing_of_our_environment(make, monkeypatch):
+def test_a_worker_has_nothing_of_our_environment(make, monkeypatch):
     monkeypatch.setenv("ASSAY_STRIPE_API_KEY", "sk_live_secret")
+    before = list_workers()
     assert "sk_live_secret" not in str(ask(make(), "environment"))
+    (worker,) = list_workers() - before
+    assert b"ASSAY_" not in Path(f"/proc/{worker}/environ").read_bytes()
+
+
+def test_a_compiled_engine_is_never_asked_itself():
+    worker = Worker(max_answer_bytes=1_000)
+    content = {"digest": BUNDLE.digest, "modules": dict(BUNDLE.modules), "data": {}}
+    assert worker.answer(b"B", json.dumps(content).encode()) == (b"+", b"")
+    for rule in (b"prints", b"panics"):
+        worker.answer(b"E", BUNDLE.digest.encode() + b"data.t." + rule + b'\0{"secret": "Lovelace", "text": "x"}')
+    engine = worker._engines[BUNDLE.digest]
+    assert engine.take_prints() == []
+    assert json.loads(engine.eval_query_as_json("input")) == {}
 
 
 def test_a_frozen_worker_is_given_up_and_replaced(make):
@@ -239,20 +254,22 @@ def test_a_bundle_that_takes_for_ever_to_compile_is_refused(make):
         make(limits=Limits(compile_ms=300)).verify_bundle(make_bundle({"a/a.rego": deep}, name="a"))
 
 
-def test_a_child_that_was_forked_has_workers_of_its_own(make):
-    engine = make()
+def test_a_child_that_was_forked_has_workers_of_its_own_and_leaves_those_at_work_alone(make):
+    engine = make(workers=2, limits=Limits(wait_s=2))
     ask(engine)
-    workers = list_workers()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            status = 0 if ask(engine, document={"child": 1}) == {"input": {"child": 1}} else 2
-            engine.close()
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert list_workers() == workers
+    with engine._workers.one(), engine._workers.one():
+        workers = list_workers()
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                answered = ask(engine, document={"child": 1}) == {"input": {"child": 1}}
+                status = 0 if answered and list_workers() else 2
+                engine.close()
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert list_workers() == workers
     assert ask(engine, document={"parent": 1}) == {"input": {"parent": 1}}
 
 
