@@ -98,6 +98,19 @@ class Waiter(Generic[Answer]):
         return self._answer  # type: ignore[return-value]  # given, or there is an error
 
 
+class _Told:
+    """Somebody who is told, and need not be a thread."""
+
+    __slots__ = ("_done", "expires_s")
+
+    def __init__(self, done: Done[Position | None], expires_s: float) -> None:
+        self._done = done
+        self.expires_s = expires_s
+
+    def give(self, position: Position | None) -> None:
+        self._done.give(position)
+
+
 class PublicationWatch:
     """Answers every waiter of a process with one query per publication. Safe for threads."""
 
@@ -158,6 +171,14 @@ class PublicationWatch:
         self.expect(tenant, seq, waiter)
         self.nudge(tenant)
         return waiter.wait()
+
+    def wait_then(self, tenant: str, seq: int, done: Done[Position | None], *, timeout_s: float) -> None:
+        """Tell `done` what `wait` returns, without waiting."""
+        if self._waiting >= WAITERS_LIMIT:
+            done.give(None)
+            return
+        self.expect(tenant, seq, _Told(done, time.monotonic() + timeout_s))
+        self.nudge(tenant)
 
     def wait_for_all(self, tenant: str, seqs: Sequence[int], *, timeout_s: float) -> dict[int, int]:
         """Return {seq: index} of those of the committed entries that are published, at the latest after `timeout_s`.

@@ -120,8 +120,10 @@ def _hold_key(tx: SubjectTransaction, tenant: str, subject: str, random_bytes: R
     """Lock the subject, creating it at its first use, and return its key."""
     held = tx.lock_subject(tenant, subject)
     if held is None:
-        tx.add_subject(tenant, subject, key=SubjectKey(random_bytes(KEY_BYTES)))
-        held = tx.lock_subject(tenant, subject)  # not ours, if another transaction was quicker
+        key = SubjectKey(random_bytes(KEY_BYTES))
+        if tx.add_subject(tenant, subject, key=key):
+            return key
+        held = tx.lock_subject(tenant, subject)  # another transaction was quicker
     if held is None or (held.key is None and held.erased_at_ms is None):
         raise Broken(f"{subject} has no key, and was not erased")
     if held.key is None or held.erased_at_ms is not None:

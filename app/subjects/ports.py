@@ -38,8 +38,8 @@ class SubjectTransaction(EntryWriter, Protocol):
     Every method is about one tenant and never sees another's rows.
     """
 
-    def add_subject(self, tenant: str, subject: str, *, key: SubjectKey | None) -> None:
-        """Create the subject; with its key, unless that is None. Does nothing, and keeps no key, if it exists.
+    def add_subject(self, tenant: str, subject: str, *, key: SubjectKey | None) -> bool:
+        """Create the subject, locked; with its key, unless that is None. False, and no key is kept, if it exists.
 
         Waits for another transaction that is creating it. Raises NotFound if there is no such tenant.
         """

@@ -5,6 +5,7 @@ The packs that no part of Assay asks by itself (due diligence, screening hits, r
 
 from __future__ import annotations
 
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from app.ledger.canonical import canonical
 from app.ledger.card import refuse_card_numbers
 from app.ledger.entry import parse_entry
 from app.ledger.ports import StoredEntry
+from app.ledger.wait import Position
 from app.policy.decision import Decision
 from app.policy.query import Query
 from app.policy.record import SHADOW_OF
@@ -23,6 +25,7 @@ from app.subjects.decider import DECISION_REF, Case
 from app.subjects.subject import format_subject_id
 from app.web.auth import caller
 from app.web.decision_models import DecideIn
+from app.web.later import answer_later
 from app.web.merchant import read_wait_s
 from app.web.wire import Answer
 from app.wiring import Services
@@ -54,36 +57,48 @@ class Deciding:
         stored = services.store.find_newest(principal.tenant, decision.decision_id)
         if stored is None:
             raise Broken("a decision was made and is not on the log")
-        answer, published = self._render(case, decision, stored), None
-        if wait_s:
-            published = services.watch.wait(principal.tenant, stored.seq, timeout_s=wait_s)
-        headers = {"Location": f"/v1/decisions/{decision.decision_id}"}
-        if published is not None:
-            receipt = services.prover.receipt(
-                principal.tenant, published.index, stored.body, published.published
-            ).decode()
-            answer |= {"index": published.index, "receipt": receipt}
-            headers["Preference-Applied"] = f"wait={wait_s}"
-        status = HTTPStatus.ACCEPTED if published is None else HTTPStatus.CREATED
-        return Answer(orjson.dumps(answer), status, headers, mimetype="application/json")
+        answer = _render(case, decision, stored)
+        if not wait_s:
+            return _respond(answer, HTTPStatus.ACCEPTED)
+        return answer_later(
+            partial(services.watch.wait_then, principal.tenant, stored.seq, timeout_s=wait_s),
+            lambda position: self._answer_published(answer, principal.tenant, stored, position, wait_s=wait_s),
+        )
 
-    def _render(self, case: Case, decision: Decision, stored: StoredEntry) -> dict[str, Any]:
-        entry_id = parse_entry(stored.body).id
-        return {
-            "id": decision.decision_id,
-            "entry": entry_id,
-            "subject": case.subject,
-            "entrypoint": decision.entrypoint,
-            "verdict": decision.result["verdict"],
-            "reasons": [
-                {"code": each.code, "message": each.message, "control": each.control, "statute": each.statute}
-                for each in decision.outcome.reasons
-            ],
-            "output": dict(decision.outcome.output),
-            "bundle": {"name": decision.bundle.name, "digest": decision.bundle.digest},
-            "index": None,
-            "receipt": f"/v1/entries/{entry_id}/receipt",
-        }
+    def _answer_published(
+        self, answer: dict[str, Any], tenant: str, stored: StoredEntry, position: Position | None, *, wait_s: int
+    ) -> Response:
+        """Return the decision with its receipt, or with the place of that if it took too long."""
+        if position is None:
+            return _respond(answer, HTTPStatus.ACCEPTED)
+        receipt = self._services.prover.receipt(tenant, position.index, stored.body, position.published).decode()
+        response = _respond(answer | {"index": position.index, "receipt": receipt}, HTTPStatus.CREATED)
+        response.headers["Preference-Applied"] = f"wait={wait_s}"
+        return response
+
+
+def _respond(answer: dict[str, Any], status: HTTPStatus) -> Response:
+    headers = {"Location": f"/v1/decisions/{answer['id']}"}
+    return Answer(orjson.dumps(answer), status, headers, mimetype="application/json")
+
+
+def _render(case: Case, decision: Decision, stored: StoredEntry) -> dict[str, Any]:
+    entry_id = parse_entry(stored.body).id
+    return {
+        "id": decision.decision_id,
+        "entry": entry_id,
+        "subject": case.subject,
+        "entrypoint": decision.entrypoint,
+        "verdict": decision.result["verdict"],
+        "reasons": [
+            {"code": each.code, "message": each.message, "control": each.control, "statute": each.statute}
+            for each in decision.outcome.reasons
+        ],
+        "output": dict(decision.outcome.output),
+        "bundle": {"name": decision.bundle.name, "digest": decision.bundle.digest},
+        "index": None,
+        "receipt": f"/v1/entries/{entry_id}/receipt",
+    }
 
 
 def _check_ref(ref: dict[str, str]) -> dict[str, str]:

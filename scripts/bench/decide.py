@@ -2,9 +2,10 @@
 
     python -m scripts.bench.decide [--runs 5] [--seconds 5] [--clients 64]
 
-The request is a payment that the policy denies, so that no PSP is in the figure: it is opened, its payer sealed,
-decided, the decision logged with its sealed input, and turned away. That is four entries in three transactions,
-answered with the receipt of the last; the yardstick is one entry in one transaction, answered with its receipt.
+`POST /v1/decisions` decides a payment's question for a new person: the policy is asked, the input sealed, the entry
+appended, and the receipt answered. Beside it, without a goal, a payment that the policy denies, so that no PSP is in
+the figure: four entries in three transactions, answered with the receipt of the last. The yardstick is one entry in one
+transaction, answered with its receipt.
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ from __future__ import annotations
 import argparse
 import json
 import uuid
+from collections.abc import Sequence
 
+from app.policy.query import payment_query
 from scripts.bench.append import BODY, WARM_UP_S
-from scripts.bench.figures import Figure, at_least, open_parser, show
+from scripts.bench.figures import Figure, Goal, at_least, open_parser, show
 from scripts.bench.load import Load, post, run_wrk
 from scripts.bench.receipts import count_bad
 from scripts.bench.service import Running, running_service
 
 CLIENTS = 64
+QUERY = payment_query(
+    amount_minor=1499, currency="EUR", country="DE", payer_name="Ada Example", payer_country="DE", payment_id="pi_1"
+)
 PAYMENT = {
     "amount_minor": 1499,
     "currency": "EUR",
@@ -43,29 +49,49 @@ end
 
 
 def measure(asked: argparse.Namespace) -> list[Figure]:
-    """Return the rate of decided payments and its 99th percentile."""
+    """Return the rates of decisions and of decided payments, each with its 99th percentile."""
+    where = f"{asked.database}, 2 web processes, {asked.clients} clients"
     with running_service("sql", asked.database) as service:
-        appends: list[Load] = []
-        decided: list[Load] = []
-        _pay(service, asked.clients, WARM_UP_S)
-        _append(service, asked.clients, WARM_UP_S)
+        works = {"append": _append, "decision": _decide, "payment": _pay}
+        loads: dict[str, list[Load]] = {name: [] for name in works}
+        for work in works.values():
+            work(service, asked.clients, WARM_UP_S)
         for _ in range(asked.runs):
-            appends.append(_append(service, asked.clients, asked.seconds))
-            decided.append(_pay(service, asked.clients, asked.seconds))
-    work = f"payment decided, denied and logged, {asked.database}, 2 web processes, {asked.clients} clients"
-    rate = Figure(
+            for name, work in works.items():
+                loads[name].append(work(service, asked.clients, asked.seconds))
+    decision = f"decision with sealed input, logged, with receipt, {where}"
+    payment = f"payment decided, denied and logged, {where}"
+    return [
+        _make_rate(decision, loads["decision"], loads["append"], goals=[at_least(0.5)]),
+        _make_p99(decision, loads["decision"]),
+        _make_rate(payment, loads["payment"], loads["append"], note="4 entries in 3 transactions each"),
+        _make_p99(payment, loads["payment"]),
+    ]
+
+
+def _make_rate(
+    work: str, loads: list[Load], appends: list[Load], *, goals: Sequence[Goal] = (), note: str = ""
+) -> Figure:
+    return Figure(
         part="decide",
         work=work,
         unit="/s",
-        values=[load.per_s for load in decided],
+        values=[load.per_s for load in loads],
         yardstick="single append with receipt",
         yardstick_values=[load.per_s for load in appends],
-        goals=[at_least(0.5)],
-        note="4 entries in 3 transactions each",
-        bad=count_bad(decided) + count_bad(appends),
+        goals=list(goals),
+        note=note,
+        bad=count_bad(loads) + count_bad(appends),
     )
-    p99 = Figure(part="decide", work=f"{work}, p99", unit="ms", values=[load.p99_ms for load in decided])
-    return [rate, p99]
+
+
+def _make_p99(work: str, loads: list[Load]) -> Figure:
+    return Figure(part="decide", work=f"{work}, p99", unit="ms", values=[load.p99_ms for load in loads])
+
+
+def _decide(service: Running, clients: int, seconds: int) -> Load:
+    body = json.dumps({"entrypoint": QUERY.entrypoint, "input": dict(QUERY.document)}).encode()
+    return post(service.url + "/v1/decisions", body, token=service.token, clients=clients, seconds=seconds)
 
 
 def _append(service: Running, clients: int, seconds: int) -> Load:

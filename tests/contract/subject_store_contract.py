@@ -35,9 +35,9 @@ OTHER_KEY = SubjectKey(b"o" * 32)
 PATIENCE_S = 20
 
 
-def add(store, tenant="acme", subject=ADA, key=KEY) -> None:
+def add(store, tenant="acme", subject=ADA, key=KEY) -> bool:
     with store.transaction() as tx:
-        tx.add_subject(tenant, subject, key=key)
+        return tx.add_subject(tenant, subject, key=key)
 
 
 def box(tenant="acme", subject=ADA, path="name", entry_id=None) -> SealedField:
@@ -59,8 +59,8 @@ class SubjectStoreContract:
         assert store.find_subject("acme", BOB) is None
 
     def test_a_subject_keeps_the_key_it_has(self, store) -> None:
-        add(store)
-        add(store, key=OTHER_KEY)
+        assert add(store) is True
+        assert add(store, key=OTHER_KEY) is False
         assert store.find_subject("acme", ADA).key == KEY
 
     def test_an_unknown_tenant_has_no_subjects(self, store) -> None:

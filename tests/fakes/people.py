@@ -166,10 +166,13 @@ class MemorySubjectTransaction:
         self._tables.entries.append(row)
         return AppendResult(len(self._tables.entries), row.id)
 
-    def add_subject(self, tenant: str, subject: str, *, key: SubjectKey | None) -> None:
+    def add_subject(self, tenant: str, subject: str, *, key: SubjectKey | None) -> bool:
         if tenant not in self._store.tenants:
             raise NotFound("no such tenant")
-        self._tables.subjects.setdefault((tenant, subject), Subject(tenant=tenant, id=subject, key=key))
+        if (tenant, subject) in self._tables.subjects:
+            return False
+        self._tables.subjects[tenant, subject] = Subject(tenant=tenant, id=subject, key=key)
+        return True
 
     def lock_subject(self, tenant: str, subject: str) -> Subject | None:
         return self._tables.subjects.get((tenant, subject))

@@ -57,6 +57,7 @@ _LIST: Final = (
     )
     .order_by(t.sealed_field.c.path)
 )
+_ADD_KEY: Final = insert(t.subject_key)
 _ERASED: Final = (
     select(t.subject.c.id, t.subject.c.erased_at_ms)
     .where(t.subject.c.tenant == _TENANT, t.subject.c.id > bindparam("after"), t.subject.c.erased_at_ms.is_not(None))
@@ -84,14 +85,16 @@ class SqlSubjectTx:
         """Append to the logs in this transaction."""
         return self._tx.append_entries(rows)
 
-    def add_subject(self, tenant: str, subject: str, *, key: SubjectKey | None) -> None:
+    def add_subject(self, tenant: str, subject: str, *, key: SubjectKey | None) -> bool:
         """Insert the subject unless it is there; on PostgreSQL this waits for whoever is inserting it."""
         names = _names(tenant, subject)
         if self._connection.execute(_ADD, names).rowcount == 1:
             if key is not None:
-                self._connection.execute(insert(t.subject_key).values(tenant=tenant, subject=subject, key=key.secret))
-        elif self._connection.execute(_HAS_TENANT, {"of_tenant": tenant}).first() is None:
+                self._connection.execute(_ADD_KEY, {"tenant": tenant, "subject": subject, "key": key.secret})
+            return True
+        if self._connection.execute(_HAS_TENANT, {"of_tenant": tenant}).first() is None:
             raise NotFound("no such tenant")
+        return False
 
     def lock_subject(self, tenant: str, subject: str) -> Subject | None:
         """Lock the row and then read the key, by a statement of its own.
