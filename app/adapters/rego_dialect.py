@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from app.adapters.rego import read_syntax
-from app.adapters.rego_undefined import list_undefined
+from app.adapters.rego_undefined import iter_nodes, list_undefined
 from app.policy.bundle import TEST_SUFFIX, Bundle
 
 BUILTINS: Final = frozenset(
@@ -71,9 +71,9 @@ def _list_forms(tree: Tree) -> Iterator[str]:
             yield "renames an import"
         if name.partition(".")[0] not in IMPORTED and name != "rego.v1":
             yield f"imports {name}"
-    if any(member["key"] for member in _iter_nodes(tree, "Membership")):
+    if any(member["key"] for member in iter_nodes(tree, "Membership")):
         yield "looks for a key and a value with `in`"
-    if any("?" in _name(head["refr"]) for head in _iter_nodes(tree["rules"], "Set") if "refr" in head):
+    if any("?" in _name(head["refr"]) for head in iter_nodes(tree["rules"], "Set") if "refr" in head):
         yield "adds with `contains` below a name that varies"
 
 
@@ -87,7 +87,7 @@ def _list_calls(tree: Tree) -> Iterator[tuple[str, list[str]]]:
     for rule in tree["rules"]:
         head = _find_function(rule)
         names = []
-        for call in _iter_nodes(rule, "Call"):
+        for call in iter_nodes(rule, "Call"):
             name = _name(call["fcn"])
             first, dot, rest = name.partition(".")
             names.append(f"{package}.{name}" if name in local else f"{aliases.get(first, first)}{dot}{rest}")
@@ -100,7 +100,7 @@ def _find_function(rule: Tree) -> Tree | None:
 
 
 def _list_numbers(tree: Tree) -> list[object]:
-    return [number["value"] for number in _iter_nodes(tree, "Number")]
+    return [number["value"] for number in iter_nodes(tree, "Number")]
 
 
 def _list_reached(graph: Mapping[str, set[str]], start: str) -> set[str]:
@@ -122,15 +122,3 @@ def _name(reference: Tree) -> str:
     if "RefBrack" in reference and "String" in (index := reference["RefBrack"]["index"]):
         return f"{_name(reference['RefBrack']['refr'])}.{index['String']['value']}"
     return "?"
-
-
-def _iter_nodes(node: Any, kind: str) -> Iterator[Tree]:
-    """Yield every node of this kind in a syntax tree."""
-    if isinstance(node, dict):
-        if kind in node:
-            yield node[kind]
-        for child in node.values():
-            yield from _iter_nodes(child, kind)
-    elif isinstance(node, list):
-        for child in node:
-            yield from _iter_nodes(child, kind)

@@ -21,7 +21,7 @@ def list_undefined(path: str, tree: Tree) -> list[str]:
     values = set(_list_values(tree))
     found = [
         f"{path}:{negation['span']['line']}: negates what it reads of something that may be undefined; name it first"
-        for negation in _iter_nodes(tree["rules"], "NotExpr")
+        for negation in iter_nodes(tree["rules"], "NotExpr")
         if _may_be_undefined(_parts(negation["expr"]), values)
     ]
     found += [
@@ -86,13 +86,13 @@ def _may_be_undefined(node: Any, values: set[str]) -> bool:
     return any(_may_be_undefined(child, values) for child in node.values())
 
 
-def _iter_nodes(node: Any, kind: str) -> Iterator[Tree]:
+def iter_nodes(node: Any, kind: str) -> Iterator[Tree]:
     """Yield every node of this kind in a syntax tree."""
     if isinstance(node, dict):
         if kind in node:
             yield node[kind]
         for child in node.values():
-            yield from _iter_nodes(child, kind)
+            yield from iter_nodes(child, kind)
     elif isinstance(node, list):
         for child in node:
-            yield from _iter_nodes(child, kind)
+            yield from iter_nodes(child, kind)

@@ -17,7 +17,6 @@ from app.errors import Malformed, NotFound, Rejected
 from app.ledger.canonical import parse_json
 from app.policy.archive import MAX_ARCHIVE_BYTES, digest_tests, format_archive, parse_archive
 from app.policy.bundle import MAX_FILE_BYTES, Bundle
-from app.policy.kept import KeptBundle
 from app.policy.signing import sign_archive, verify_archive
 from app.policy.table import format_csv, list_rows, make_value, parse_csv
 from app.wiring import Installation
@@ -159,7 +158,7 @@ def list_all(
         installation.read_tenant(tenant)
         kept = installation.policies.store.list_bundles(tenant, before=None, limit=limit)
     if as_json:
-        print_json([describe_kept(each) for each in kept])
+        print_json([each.to_json() for each in kept])
         return
     rows = [(each.digest[:SHORT], each.state, each.author, each.proposer or "", each.approver or "") for each in kept]
     print_table(("BUNDLE", "STATE", "AUTHOR", "PROPOSER", "APPROVER"), rows, empty="no policies yet")
@@ -242,7 +241,7 @@ def set_table(
     tell(f"{change.rows:,} rows, {change.added:,} came, {change.removed:,} went; kept as a draft:", quiet=quiet)
     if as_json:
         facts = {"rows": change.rows, "added": change.added, "removed": change.removed}
-        print_json({"bundle": describe_kept(kept), "change": facts})
+        print_json({"bundle": kept.to_json(), "change": facts})
     else:
         print_line(kept.digest)
 
@@ -266,20 +265,6 @@ def find_digest(installation: Installation, tenant: str, text: str) -> str:
     if len(found) > 1:
         raise Rejected(f"several bundles begin with {text[:SHORT]}; give more digits", code="usage")
     return found.pop()
-
-
-def describe_kept(kept: KeptBundle) -> dict[str, Any]:
-    """Return a bundle as JSON."""
-    return {
-        "digest": kept.digest,
-        "name": kept.name,
-        "state": str(kept.state),
-        "author": kept.author,
-        "proposer": kept.proposer,
-        "approver": kept.approver,
-        "base": kept.base,
-        "reports": dict(kept.reports),
-    }
 
 
 def _read_bundle(installation: Installation, tenant: str, digest: str | None) -> Bundle:

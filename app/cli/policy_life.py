@@ -15,7 +15,7 @@ import typer
 from app.cli.acting import acting
 from app.cli.opening import open_installation
 from app.cli.output import AsJson, OfTenant, Quiet, Yes, describe, print_json, print_line, print_table, tell
-from app.cli.policy_bundle import bundle_app, data_app, describe_kept, find_digest
+from app.cli.policy_bundle import bundle_app, data_app, find_digest
 from app.credentials.ports import Scope
 from app.errors import Malformed, Refused
 from app.ledger.canonical import parse_json
@@ -243,6 +243,6 @@ def confirm(proposed: KeptBundle | None, active: KeptBundle | None, *, yes: bool
 def show(kept: KeptBundle, *, as_json: bool) -> None:
     """Print a bundle: its digest, or all of it as JSON."""
     if as_json:
-        print_json(describe_kept(kept))
+        print_json(kept.to_json())
     else:
         print_line(kept.digest)

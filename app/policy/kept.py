@@ -14,6 +14,8 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+from app.ledger.entry import format_entry_id
+
 ASSAY: Final = "operator:assay"
 """Assay itself, as the actor who keeps and activates a tenant's first bundle."""
 
@@ -56,3 +58,18 @@ class KeptBundle:
     proposer: str | None = None
     approver: str | None = None
     reports: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the API and the command show it."""
+        return {
+            "digest": self.digest,
+            "name": self.name,
+            "state": str(self.state),
+            "author": self.author,
+            "proposer": self.proposer,
+            "approver": self.approver,
+            "base": self.base,
+            "reports": dict(self.reports),
+            "added": format_entry_id(self.added_id),
+            "changed_at_ms": self.changed_at_ms,
+        }

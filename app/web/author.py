@@ -19,11 +19,10 @@ from flask_openapi3.models import Tag
 from app.credentials.ports import Scope
 from app.errors import Malformed, NotFound
 from app.ledger.canonical import parse_json
-from app.ledger.entry import format_entry_id, parse_entry
+from app.ledger.entry import parse_entry
 from app.policy.archive import MAX_ARCHIVE_BYTES
 from app.policy.bundle import MAX_FILE_BYTES, Bundle
 from app.policy.evidence import Approval, Coverage, Impact, Parity, Reports
-from app.policy.kept import KeptBundle
 from app.policy.table import format_csv, list_rows, make_value, parse_csv
 from app.web.auth import caller, needs
 from app.web.policy_models import (
@@ -90,14 +89,14 @@ class Bundles:
         kept, created = self._policies.push(
             caller().tenant, read_file(ARCHIVE_TYPES, MAX_ARCHIVE_BYTES), name=name, actor=caller().actor
         )
-        return _json(render(kept), HTTPStatus.CREATED if created else HTTPStatus.OK)
+        return _json(kept.to_json(), HTTPStatus.CREATED if created else HTTPStatus.OK)
 
     def list_page(self, query: PageQuery) -> Response:
         """Return a page of bundles."""
         before = _parse_uuid(query.cursor) if query.cursor else None
         kept = self._policies.store.list_bundles(caller().tenant, before=before, limit=query.limit)
         following = kept[-1].added_id.hex if len(kept) == query.limit else None
-        return _json({"bundles": [render(each) for each in kept], "next": following})
+        return _json({"bundles": [each.to_json() for each in kept], "next": following})
 
     def propose(self, digest: str, body: ProposeIn) -> Response:
         """Put a bundle into the shadow place."""
@@ -106,19 +105,19 @@ class Bundles:
             parity=Parity(**body.parity.model_dump()) if body.parity else None,
             impact=Impact(**body.impact.model_dump()) if body.impact else None,
         )
-        return _json(render(self._policies.life.propose(caller().tenant, digest, reports, actor=caller().actor)))
+        return _json(self._policies.life.propose(caller().tenant, digest, reports, actor=caller().actor).to_json())
 
     def activate(self, digest: str, body: ApproveIn) -> Response:
         """Put the shadow bundle into force, as the second person."""
         approval = Approval(
             replaces=body.replaces, waived=frozenset(body.waive), accepted_deny_to_allow=body.accept_deny_to_allow
         )
-        return _json(render(self._policies.life.activate(caller().tenant, digest, approval, actor=caller().actor)))
+        return _json(self._policies.life.activate(caller().tenant, digest, approval, actor=caller().actor).to_json())
 
     def retire(self, digest: str, body: RetireIn) -> Response:
         """Give a bundle up."""
         return _json(
-            render(self._policies.life.retire(caller().tenant, digest, reason=body.reason, actor=caller().actor))
+            self._policies.life.retire(caller().tenant, digest, reason=body.reason, actor=caller().actor).to_json()
         )
 
     def history(self, query: PageQuery) -> Response:
@@ -163,7 +162,7 @@ class Data:
         bundle = self._find(query.bundle)
         value = self._parse(bundle, table, query.version)
         kept, change = self._policies.change_table(caller().tenant, bundle, table, value, actor=caller().actor)
-        return _json({"bundle": render(kept), "change": asdict(change)}, HTTPStatus.CREATED)
+        return _json({"bundle": kept.to_json(), "change": asdict(change)}, HTTPStatus.CREATED)
 
     def _find(self, digest: str | None) -> Bundle:
         library, tenant = self._policies.library, caller().tenant
@@ -192,22 +191,6 @@ def read_file(types: frozenset[str] | set[str], limit_bytes: int) -> bytes:
         raise Malformed(f"send Content-Type: {' or '.join(sorted(types))}", code="content_type")
     asked: StrictRequest = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 -- our own class
     return asked.read_file(limit_bytes)
-
-
-def render(kept: KeptBundle) -> dict[str, Any]:
-    """Return a bundle as the API shows it."""
-    return {
-        "digest": kept.digest,
-        "name": kept.name,
-        "state": str(kept.state),
-        "author": kept.author,
-        "proposer": kept.proposer,
-        "approver": kept.approver,
-        "base": kept.base,
-        "reports": dict(kept.reports),
-        "added": format_entry_id(kept.added_id),
-        "changed_at_ms": kept.changed_at_ms,
-    }
 
 
 def describe_table(bundle: Bundle, name: str) -> dict[str, Any]:
