@@ -43,12 +43,14 @@ def history(tmp_path_factory):
                 token=web.tokens["demo"],
             )
             assert answer.status_code == 201
+    with closing(sqlite3.connect(folder / "assay.db")) as database:  # a listener may still be closing its connection
+        assert database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
     return folder
 
 
 @pytest.fixture
 def state(history, tmp_path):
-    shutil.copytree(history, tmp_path / "state")
+    shutil.copytree(history, tmp_path / "state", ignore=shutil.ignore_patterns("*-wal", "*-shm"))
     return tmp_path / "state"
 
 
