@@ -62,6 +62,14 @@ class Backend(Protocol):
         """Return the leaf hashes with index in [start, stop), joined; fewer at the end of the integrated tree."""
         ...
 
+    def find_tile(self, tenant: str, level: int, number: int) -> bytes | None:
+        """Return a full tile as stored, or None."""
+        ...
+
+    def read_roots(self, tenant: str, level: int, start: int, stop: int) -> bytes:
+        """Return the roots of the full tiles of this level with number in [start, stop), joined; fewer at the end."""
+        ...
+
     def list_published(self, tenant: str, seqs: Sequence[int]) -> tuple[bytes | None, dict[int, int]]:
         """As LedgerReader.list_published."""
         ...

@@ -97,6 +97,12 @@ SELECT pg_notify('assay_published', %b)"""
 _HASHES = """
 SELECT string_agg(hash, ''::bytea ORDER BY idx) FROM leaf WHERE tenant = %b AND idx >= %b AND idx < %b"""
 
+_FULL_TILE = "SELECT data FROM tile WHERE tenant = %b AND level = %b AND number = %b"
+
+_TILE_ROOTS = """
+SELECT string_agg(root, ''::bytea ORDER BY number) FROM tile
+WHERE tenant = %b AND level = %b AND number >= %b AND number < %b"""
+
 _BODIES = """
 SELECT e.body
 FROM (SELECT tenant, seq, idx FROM leaf WHERE tenant = %b AND idx >= %b AND idx < %b) AS l
@@ -243,6 +249,18 @@ class PostgresBackend(PostgresWake):
         """Return the leaf hashes joined by the server."""
         with reading(self._engine) as connection:
             row = _driver_of(connection).execute(_HASHES, (tenant, start, stop), binary=True).fetchone()
+            return bytes(row[0] or b"") if row else b""
+
+    def find_tile(self, tenant: str, level: int, number: int) -> bytes | None:
+        """As Backend.find_tile."""
+        with reading(self._engine) as connection:
+            row = _driver_of(connection).execute(_FULL_TILE, (tenant, level, number), binary=True).fetchone()
+            return row[0] if row else None
+
+    def read_roots(self, tenant: str, level: int, start: int, stop: int) -> bytes:
+        """Return the roots joined by the server."""
+        with reading(self._engine) as connection:
+            row = _driver_of(connection).execute(_TILE_ROOTS, (tenant, level, start, stop), binary=True).fetchone()
             return bytes(row[0] or b"") if row else b""
 
     def list_published(self, tenant: str, seqs: Sequence[int]) -> tuple[bytes | None, dict[int, int]]:

@@ -30,19 +30,6 @@ _CHECKPOINTS = (
     .order_by(t.checkpoint.c.size)
     .limit(bindparam("limit"))
 )
-_FULL_TILE = select(t.tile.c.data).where(
-    t.tile.c.tenant == _TENANT, t.tile.c.level == bindparam("level"), t.tile.c.number == bindparam("number")
-)
-_TILE_ROOTS = (
-    select(t.tile.c.root)
-    .where(
-        t.tile.c.tenant == _TENANT,
-        t.tile.c.level == bindparam("level"),
-        t.tile.c.number >= bindparam("start"),
-        t.tile.c.number < bindparam("stop"),
-    )
-    .order_by(t.tile.c.number)
-)
 _FIND_ENTRY = (
     select(t.entry.c.seq, t.leaf.c.idx, t.entry.c.body)
     .select_from(t.entry.outerjoin(t.leaf, _ENTRY_OF_LEAF))
@@ -105,14 +92,12 @@ class SqlReader:
     def read_tile(self, tenant: str, level: int, number: int, width: int) -> bytes:
         """Return a full tile as stored, a partial one from the hashes or the roots below it."""
         start = number * TILE_WIDTH
-        if level == 0 and width < TILE_WIDTH:
+        if width == TILE_WIDTH:
+            data = self._backend.find_tile(tenant, level, number) or b""
+        elif level == 0:
             data = self._backend.read_hashes(tenant, start, start + width)
         else:
-            if width == TILE_WIDTH:
-                rows = self._fetch(_FULL_TILE, tenant=tenant, level=level, number=number)
-            else:
-                rows = self._fetch(_TILE_ROOTS, tenant=tenant, level=level - 1, start=start, stop=start + width)
-            data = b"".join([row[0] for row in rows])
+            data = self._backend.read_roots(tenant, level - 1, start, start + width)
         if len(data) != width * HASH_SIZE or not data:
             raise NotFound("the tree has no such tile")
         return data

@@ -39,6 +39,8 @@ _LEAF = "INSERT INTO leaf (tenant, idx, seq, hash) VALUES (?, ?, ?, ?)"
 _TILE = "INSERT INTO tile (tenant, level, number, data, root) VALUES (?, ?, ?, ?, ?)"
 _EXPOSE = "INSERT INTO checkpoint (tenant, size, note) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _HASHES = "SELECT hash FROM leaf WHERE tenant = ? AND idx >= ? AND idx < ? ORDER BY idx"
+_FULL_TILE = "SELECT data FROM tile WHERE tenant = ? AND level = ? AND number = ?"
+_TILE_ROOTS = "SELECT root FROM tile WHERE tenant = ? AND level = ? AND number >= ? AND number < ? ORDER BY number"
 _NEWEST_CHECKPOINT = "SELECT note FROM checkpoint WHERE tenant = ? ORDER BY size DESC LIMIT 1"
 _POSITIONS = "SELECT seq, idx FROM leaf WHERE tenant = ? AND seq IN (SELECT value FROM json_each(?))"
 _BODIES = """
@@ -178,6 +180,19 @@ class SqliteBackend(SqliteWake):
         """Return the leaf hashes joined."""
         with reading(self._engine) as connection:
             return b"".join([row[0] for row in _driver_of(connection).execute(_HASHES, (tenant, start, stop))])
+
+    def find_tile(self, tenant: str, level: int, number: int) -> bytes | None:
+        """As Backend.find_tile."""
+        with reading(self._engine) as connection:
+            row = _driver_of(connection).execute(_FULL_TILE, (tenant, level, number)).fetchone()
+            return row[0] if row else None
+
+    def read_roots(self, tenant: str, level: int, start: int, stop: int) -> bytes:
+        """Return the roots joined."""
+        with reading(self._engine) as connection:
+            return b"".join(
+                [row[0] for row in _driver_of(connection).execute(_TILE_ROOTS, (tenant, level, start, stop))]
+            )
 
     def list_bodies(self, tenant: str, start: int, stop: int) -> list[bytes]:
         """As LedgerReader.list_bodies."""
