@@ -130,8 +130,9 @@ def test_the_report_that_is_written_is_the_one_whose_digest_is_logged(call, stat
     assert call("policy", "replay", "--tenant", "demo", "--out", str(out)).code == 0
     [entry] = read_pending(state, "policy.replayed")
     assert hashlib.sha256(out.read_bytes()).hexdigest() == entry.data["report_digest"]
-    assert b"Ada" not in out.read_bytes()
-    assert b"ada" not in out.read_bytes()
+    said = re.sub(rb"[0-9a-f]{32,}", b"", out.read_bytes())  # a digest may spell "ada" too
+    assert b"Ada" not in said
+    assert b"ada" not in said
 
 
 def test_two_processes_come_to_the_same_report_as_one(call, monkeypatch):
