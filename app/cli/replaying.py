@@ -7,7 +7,6 @@ at any moment, the same command goes on from the last one kept, in the same sign
 
 from __future__ import annotations
 
-import gc
 import json
 import multiprocessing
 import os
@@ -16,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from importlib.metadata import version
@@ -28,7 +26,7 @@ from app.errors import Rejected, Unavailable
 from app.ledger.canonical import canonical
 from app.ledger.entry import parse_entry_id, time_of_id
 from app.ledger.ports import EntryFilter, StoredEntry, Tenant
-from app.ledger.verify.rehash import find_id
+from app.ledger.verify.rehash import find_id, without_cycle_search
 from app.policy.bundle import Bundle, load_bundle
 from app.policy.decision import EngineRef
 from app.policy.record import ACTION
@@ -89,7 +87,7 @@ class Replayer:
     def run(self, start: int, stop: int) -> Tally:
         """Return the tally of the decisions with index in [start, stop)."""
         result = Tally()
-        with _without_cycle_search():
+        with without_cycle_search():
             for page in self.pages(start, stop):
                 past = self.recall.recall(page)
                 result.merge(tally(self.engine, past, bundle_digest=self._job.candidate))
@@ -113,18 +111,6 @@ class Replayer:
         time_ms = 0 if found is None else time_of_id(parse_entry_id(found))
         since_ms, until_ms = self._job.since_ms, self._job.until_ms
         return (since_ms is None or time_ms >= since_ms) and (until_ms is None or time_ms < until_ms)
-
-
-@contextmanager
-def _without_cycle_search() -> Iterator[None]:
-    """Keep the garbage collector from looking at a chunk's records, none of them in a cycle, again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def is_enforced(stored: StoredEntry) -> bool:

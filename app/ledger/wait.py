@@ -70,11 +70,10 @@ class Waiter(Generic[Answer]):
     A lock and two fields: a Future costs ten times as much.
     """
 
-    __slots__ = ("_answer", "_error", "_given", "expires_s")
+    __slots__ = ("_answer", "_error", "_given")
 
-    def __init__(self, expires_s: float = math.inf) -> None:
+    def __init__(self) -> None:
         """Nothing is given yet."""
-        self.expires_s = expires_s
         self._given = threading.Lock()
         self._given.acquire()
         self._answer: Answer | None = None
@@ -165,11 +164,8 @@ class PublicationWatch:
 
         None at once if as many wait as may: what is committed stands, and its receipt is fetched later.
         """
-        if self._waiting >= WAITERS_LIMIT:
-            return None
-        waiter: Waiter[Position | None] = Waiter(time.monotonic() + timeout_s)
-        self.expect(tenant, seq, waiter)
-        self.nudge(tenant)
+        waiter: Waiter[Position | None] = Waiter()
+        self.wait_then(tenant, seq, waiter, timeout_s=timeout_s)
         return waiter.wait()
 
     def wait_then(self, tenant: str, seq: int, done: Done[Position | None], *, timeout_s: float) -> None:

@@ -27,11 +27,9 @@ from app.payments.intent import Intent, IntentState
 from app.payments.money import Money
 from app.payments.pay import PAY_BUDGET_S, open_intent, pay
 from app.payments.ports import Clock, Connector, PaymentStore, PaymentTransaction
-from app.policy.bundle import Bundle
 from app.policy.decision import Decision
 from app.policy.query import payment_query
 from app.subjects.decider import Case
-from app.subjects.decider import Decide as DecideCase
 from app.subjects.personal import append_personal
 from app.subjects.ports import Append, SubjectTransaction
 from app.subjects.seal import RandomBytes
@@ -115,26 +113,20 @@ class Checkout:
         *,
         store: CheckoutStore,
         append: Append,
-        decide: DecideCase,
-        shadow: Callable[[Case, Decision], None],
-        active_bundle: Callable[[str], Bundle],
+        decide: Callable[[Case], Decision],
         connectors: Mapping[str, Connector],
         secret: bytes,
         clock: Clock,
         new_id: Callable[[], UUID],
         random_bytes: RandomBytes,
     ) -> None:
-        """`decide` puts each decision on the log; `shadow` is told of it, and returns at once.
-
-        `active_bundle` returns the policies in force for a tenant.
+        """`decide` asks the policies in force, and returns once the decision is on the log.
 
         `secret` keys the idempotency keys that PSPs see; losing it is safe, the attempts keep theirs.
         """
         self._store = store
         self._append = append
         self._decide_case = decide
-        self._shadow = shadow
-        self._active_bundle = active_bundle
         self._connectors = connectors
         self._secret = secret
         self._clock = clock
@@ -229,9 +221,7 @@ class Checkout:
                 payment_id=intent.id,
             ),
         )
-        decision = self._decide_case(case, bundle=self._active_bundle(request.tenant).ref)
-        self._shadow(case, decision)
-        return decision
+        return self._decide_case(case)
 
     def _append_sealed(
         self, tx: CheckoutTransaction, request: PaymentRequest, draft: Draft, personal: Mapping[str, object]

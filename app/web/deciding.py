@@ -18,7 +18,7 @@ from app.ledger.card import refuse_card_numbers
 from app.ledger.entry import parse_entry
 from app.ledger.ports import StoredEntry
 from app.ledger.wait import Position
-from app.policy.decision import Decision
+from app.policy.decision import Decision, Reason
 from app.policy.query import Query
 from app.policy.record import SHADOW_OF
 from app.subjects.decider import DECISION_REF, Case
@@ -90,14 +90,21 @@ def _render(case: Case, decision: Decision, stored: StoredEntry) -> dict[str, An
         "subject": case.subject,
         "entrypoint": decision.entrypoint,
         "verdict": decision.result["verdict"],
-        "reasons": [
-            {"code": each.code, "message": each.message, "control": each.control, "statute": each.statute}
-            for each in decision.outcome.reasons
-        ],
+        "reasons": [render_reason(each) for each in decision.outcome.reasons],
         "output": dict(decision.outcome.output),
         "bundle": {"name": decision.bundle.name, "digest": decision.bundle.digest},
         "index": None,
         "receipt": f"/v1/entries/{entry_id}/receipt",
+    }
+
+
+def render_reason(reason: Reason) -> dict[str, Any]:
+    """Return a reason as the API shows it."""
+    return {
+        "code": reason.code,
+        "message": reason.message,
+        "control": reason.control,
+        "statute": reason.statute,
     }
 
 

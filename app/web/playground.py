@@ -27,7 +27,6 @@ from app.ledger.ports import EntryFilter, StoredEntry
 from app.policy.annotation import find_entrypoint_title, list_rules
 from app.policy.bundle import Bundle, make_bundle
 from app.policy.decide import Answer, parse_answer
-from app.policy.decision import Reason
 from app.policy.explain import Step, Trace, say
 from app.policy.ports import EngineFailed
 from app.policy.record import ACTION, INPUT, DecisionRecord, parse_record
@@ -35,7 +34,7 @@ from app.policy.replay import Past, Unusable
 from app.subjects.personal import ErasedByPolicy
 from app.subjects.recall import Recall, read_decision
 from app.web.auth import caller, needs
-from app.web.deciding import Deciding
+from app.web.deciding import Deciding, render_reason
 from app.web.decision_models import (
     DecidedOut,
     DecideIn,
@@ -184,7 +183,7 @@ def _render(record: DecisionRecord, index: int | None, obstacle: str | None) -> 
         "mode": str(record.mode),
         "verdict": record.verdict,
         "words": f"{record.verdict.capitalize()}{f': {because}' if because else '.'}",
-        "reasons": [_render_reason(reason) for reason in record.outcome.reasons],
+        "reasons": [render_reason(reason) for reason in record.outcome.reasons],
         "output": dict(record.outcome.output),
         "bundle": {"name": record.bundle.name, "digest": record.bundle.digest},
         "data": [{"name": each.name, "version": each.version, "digest": each.digest} for each in record.bundle.data],
@@ -216,17 +215,8 @@ def _render_step(step: Step) -> dict[str, Any]:
         "control": annotation.control,
         "statute": annotation.statute,
         "outcome": step.outcome,
-        "reasons": [_render_reason(reason) for reason in step.reasons],
+        "reasons": [render_reason(reason) for reason in step.reasons],
         "words": say(step),
-    }
-
-
-def _render_reason(reason: Reason) -> dict[str, Any]:
-    return {
-        "code": reason.code,
-        "message": reason.message,
-        "control": reason.control,
-        "statute": reason.statute,
     }
 
 

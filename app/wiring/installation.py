@@ -192,9 +192,7 @@ class Installation:
         return Checkout(
             store=self.payment_store(),
             append=self.append_in,
-            decide=self.decider.decide,
-            shadow=self.shadow.ask,
-            active_bundle=self.active_bundle,
+            decide=self.decide,
             connectors=self.connectors(),
             secret=self.secret(PAYMENT_SECRET).secret,
             clock=CLOCK,

@@ -125,7 +125,7 @@ def root_of_full(row: bytes) -> bytes:
 def rehash(source: LogSource, task: Task) -> Rehashed:
     """Return what the task's entries hash to; stops at the first bundle that cannot be hashed."""
     result = Rehashed()
-    with _without_cycle_search():
+    with without_cycle_search():
         try:
             for bundle in source.iter_bundles(task.start, task.stop, task.size):
                 _rehash_bundle(bundle, task, result)
@@ -137,7 +137,7 @@ def rehash(source: LogSource, task: Task) -> Rehashed:
 
 
 @contextmanager
-def _without_cycle_search() -> Iterator[None]:
+def without_cycle_search() -> Iterator[None]:
     """Keep the garbage collector from looking at hundreds of rows per bundle, none of them in a cycle."""
     enabled = gc.isenabled()
     gc.disable()
