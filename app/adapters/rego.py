@@ -5,7 +5,8 @@ that the kernel keeps (`app.adapters.rego_worker`). A rule that loops, explodes 
 worker, and the question is answered with EngineFailed; the next question finds a new worker. Bundles are read and
 compiled when they are first asked for, and the last few are kept.
 
-A worker ends when its socket does, so none outlives us, however we end. A fork leaves them to its parent.
+A worker ends when its socket does, so none outlives us, however we end. A fork leaves them to its parent. One that is
+asked while no other is at work answers on the processor of the thread that waits for it (`app.adapters.processor`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from app.adapters import rego_worker
+from app.adapters.processor import Partner, leave
 from app.adapters.rego_worker import read_frame, send_frame
 from app.errors import AssayError, Malformed, NotFound
 from app.policy.bundle import Bundle
@@ -152,28 +154,23 @@ class _Workers:
             raise EngineFailed("every worker is busy", failure="timeout")
         try:
             worker = self._take()
+            worker.is_alone = len(self._started) - len(self._idle) == 1
             try:
                 yield worker
             finally:
-                self._put_back(worker)
+                self._idle.append(worker)
         finally:
             self._free.release()
 
     def _take(self) -> _Worker:
         with contextlib.suppress(IndexError):
             while not (worker := self._idle.pop()).is_running():
-                self._started.discard(worker)  # somebody else killed it
+                self._started.discard(worker)  # it went over a bound, or somebody else killed it
                 worker.end()
             return worker
         worker = _Worker(self._limits)
         self._started.add(worker)
         return worker
-
-    def _put_back(self, worker: _Worker) -> None:
-        if worker.is_running():
-            self._idle.append(worker)
-        else:
-            self._started.discard(worker)
 
     def close(self) -> None:
         """End all of them."""
@@ -214,6 +211,9 @@ class _Worker:
         except OSError as error:
             ours.close()
             raise EngineFailed(f"no worker can be started: {error.strerror}", failure="error") from None
+        self._partner = Partner(self._process.pid)
+        self.is_alone = True
+        """Whether no other worker of the engine was at work when this one was taken."""
         ours.settimeout(limits.wait_s)
         self._socket = ours
         self._frames = ours.makefile("rb")
@@ -221,8 +221,12 @@ class _Worker:
     def ask(self, kind: bytes, payload: bytes) -> bytes | None:
         """Return the answer, None if the bundle is not kept here. Raises EngineFailed, perhaps at the worker's cost."""
         try:
-            send_frame(self._socket, kind, payload)
-            answer, value = read_frame(self._frames)
+            processors = self._partner.join(alone=self.is_alone)
+            try:
+                send_frame(self._socket, kind, payload)
+                answer, value = read_frame(self._frames)
+            finally:
+                leave(processors)
         except TimeoutError:
             self.end()
             raise EngineFailed(f"no answer in {self._wait_s:g} s", failure="timeout") from None

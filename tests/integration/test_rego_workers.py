@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -155,6 +156,29 @@ def test_a_worker_that_somebody_killed_while_it_was_idle_costs_no_answer(make):
     os.kill(worker, signal.SIGKILL)
     wait_until(lambda: not is_running(worker))
     assert ask(engine, document={"after": 1}) == {"input": {"after": 1}}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="nothing can be bound to a processor here")
+@pytest.mark.parametrize("rule", ["echo", "loops", "panics"])
+def test_a_thread_that_asked_goes_where_it_may_whatever_became_of_the_answer(make, rule):
+    before = os.sched_getaffinity(0)
+    engine = make()
+    ask(engine)
+    with contextlib.suppress(EngineFailed):
+        ask(engine, rule)
+    assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="nothing can be bound to a processor here")
+def test_a_worker_at_work_alone_is_bound_to_a_processor_and_one_of_two_is_not(make):
+    engine = make()
+    ask(engine)
+    (first,) = list_workers()
+    assert len(os.sched_getaffinity(first)) == 1
+    with engine._workers.one():
+        ask(engine)
+    (second,) = list_workers() - {first}
+    assert os.sched_getaffinity(second) == os.sched_getaffinity(0)
 
 
 def test_a_worker_killed_at_work_is_an_error(make):
