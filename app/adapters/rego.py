@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
@@ -31,7 +31,8 @@ from app.adapters.rego_worker import read_frame, send_frame
 from app.errors import AssayError, Malformed, NotFound
 from app.policy.bundle import Bundle
 from app.policy.decision import EngineRef
-from app.policy.ports import EngineFailed
+from app.policy.ports import EngineFailed, evaluate_each
+from app.policy.query import Query
 from app.policy.question import MAX_ANSWER_BYTES, format_input, parse_object, verify_question
 
 WORKERS: Final = 2
@@ -76,17 +77,34 @@ class RegoEngine:
 
     def evaluate(self, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str) -> Mapping[str, Any]:
         """Return the object of the rule `entrypoint`; see the port."""
-        verify_question(entrypoint, bundle_digest)
-        rule = "data." + entrypoint.replace("/", ".")
-        question = b"%b%b\0%b" % (bundle_digest.encode(), rule.encode(), format_input(document))
+        question = _format_question(entrypoint, document, bundle_digest)
         with self._workers.one() as worker:
             answer = worker.ask(rego_worker.EVALUATE, question)
             if answer is None:
                 worker.keep(self._find_bundle(bundle_digest))
                 answer = worker.ask(rego_worker.EVALUATE, question)
-        if answer is None or answer == _UNDEFINED:
-            raise EngineFailed("the rule is undefined for this input", failure="undefined")
-        return parse_object(answer)
+        return _parse_value(answer)
+
+    def evaluate_all(
+        self, questions: Sequence[Query], *, bundle_digest: str
+    ) -> Sequence[Mapping[str, Any] | EngineFailed]:
+        """Return the answers; see the port. They are asked for one by one if together they cost the worker."""
+        found = self._ask_together(questions, bundle_digest)
+        return found or evaluate_each(self.evaluate, questions, bundle_digest=bundle_digest)
+
+    def _ask_together(
+        self, questions: Sequence[Query], bundle_digest: str
+    ) -> list[Mapping[str, Any] | EngineFailed] | None:
+        """Return the answers of one worker, None if it does not have them all."""
+        try:
+            formatted = [_format_question(each.entrypoint, each.document, bundle_digest) for each in questions]
+            with self._workers.one() as worker:
+                frames = list(worker.ask_many(formatted))
+        except EngineFailed:
+            return None
+        if len(frames) != len(questions) or any(kind == rego_worker.NOT_HERE for kind, _ in frames):
+            return None
+        return [_try_to_parse(*frame) for frame in frames]
 
     def find_problem(self) -> str | None:
         """Return why no worker can be had, or None."""
@@ -114,6 +132,35 @@ class RegoEngine:
         if bundle.digest != digest:
             raise EngineFailed("another bundle was read than the one asked for", failure="wrong_bundle")
         return bundle
+
+
+def _format_question(entrypoint: str, document: Mapping[str, Any], bundle_digest: str) -> bytes:
+    """Return the payload of a question. Raises EngineFailed for what no engine would be asked."""
+    verify_question(entrypoint, bundle_digest)
+    rule = "data." + entrypoint.replace("/", ".")
+    return b"%b%b\0%b" % (bundle_digest.encode(), rule.encode(), format_input(document))
+
+
+def _parse_value(answer: bytes | None) -> dict[str, Any]:
+    """Return the object that a rule has. Raises EngineFailed."""
+    if answer is None or answer == _UNDEFINED:
+        raise EngineFailed("the rule is undefined for this input", failure="undefined")
+    return parse_object(answer)
+
+
+def _try_to_parse(kind: bytes, payload: bytes) -> Mapping[str, Any] | EngineFailed:
+    try:
+        return _parse_value(_read_answer(kind, payload))
+    except EngineFailed as error:
+        return error
+
+
+def _read_answer(kind: bytes, payload: bytes) -> bytes | None:
+    """Return the value in a worker's answer, None if it does not keep the bundle. Raises EngineFailed."""
+    if kind == rego_worker.FAILED:
+        failure, _, words = payload.decode().partition("\0")
+        raise EngineFailed(words, failure=failure)
+    return None if kind == rego_worker.NOT_HERE else payload
 
 
 def read_syntax(bundle: Bundle) -> dict[str, Any]:
@@ -220,13 +267,27 @@ class _Worker:
 
     def ask(self, kind: bytes, payload: bytes) -> bytes | None:
         """Return the answer, None if the bundle is not kept here. Raises EngineFailed, perhaps at the worker's cost."""
+        processors = self._partner.join(alone=self.is_alone)
         try:
-            processors = self._partner.join(alone=self.is_alone)
-            try:
-                send_frame(self._socket, kind, payload)
-                answer, value = read_frame(self._frames)
-            finally:
-                leave(processors)
+            return _read_answer(*self._exchange(kind, payload))
+        finally:
+            leave(processors)
+
+    def ask_many(self, questions: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """Return the frames of the answers. Raises EngineFailed as `ask` does, but for none of the answers' sake.
+
+        It works on a processor of its own, so that others of our threads can go on.
+        """
+        self._partner.join(alone=False)
+        payload = rego_worker.join_frames([(rego_worker.EVALUATE, question) for question in questions])
+        _, answers = self._exchange(rego_worker.MANY, payload)
+        return rego_worker.split_frames(answers)
+
+    def _exchange(self, kind: bytes, payload: bytes) -> tuple[bytes, bytes]:
+        """Send one frame and return the one that answers it. Raises EngineFailed, at the worker's cost."""
+        try:
+            send_frame(self._socket, kind, payload)
+            return read_frame(self._frames)
         except TimeoutError:
             self.end()
             raise EngineFailed(f"no answer in {self._wait_s:g} s", failure="timeout") from None
@@ -235,10 +296,6 @@ class _Worker:
         except BaseException:
             self.end()  # an interruption: its answer is still to come, and would be taken for the next one's
             raise
-        if answer == rego_worker.FAILED:
-            failure, _, words = value.decode().partition("\0")
-            raise EngineFailed(words, failure=failure)
-        return None if answer == rego_worker.NOT_HERE else value
 
     def keep(self, bundle: Bundle) -> None:
         """Have the worker compile the bundle. Raises EngineFailed."""

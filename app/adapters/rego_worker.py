@@ -6,6 +6,7 @@ closed, it ends. One question at a time, each a frame of kind (1 byte), length (
     B  JSON {digest, modules, data}          ->  +                       the bundle is compiled, and kept
     E  digest, rule, NUL, input as JSON      ->  = its value as JSON  |  ? the bundle is not kept here
     S  JSON {modules}                        ->  = the syntax trees as JSON
+    M  frames of E                           ->  M frames of their answers
                                              ->  ! failure, NUL, words: what went wrong with any of these
 
 What regorus spends is bounded by the kernel: memory by RLIMIT_AS, at which Rust aborts; processor time by a timer whose
@@ -17,6 +18,7 @@ nowhere and no core is dumped: both would hold the input.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import resource
@@ -25,7 +27,7 @@ import socket
 import struct
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 BUNDLE: Final = b"B"
 EVALUATE: Final = b"E"
 SYNTAX: Final = b"S"
+MANY: Final = b"M"
 KEPT: Final = b"+"
 VALUE: Final = b"="
 NOT_HERE: Final = b"?"
@@ -49,7 +52,19 @@ _LOCATION: Final = re.compile(r"--> ([a-z0-9_./]+:\d+:\d+)", re.ASCII)
 
 def send_frame(to: socket.socket, kind: bytes, payload: bytes) -> None:
     """Send one frame. Raises OSError."""
-    to.sendall(_HEADER.pack(kind, len(payload)) + payload)
+    to.sendall(join_frames([(kind, payload)]))
+
+
+def join_frames(frames: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the bytes of frames, one after the other."""
+    return b"".join([_HEADER.pack(kind, len(payload)) + payload for kind, payload in frames])
+
+
+def split_frames(joined: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Iterate over the frames in the bytes of some. Raises EOFError if the last one is not whole."""
+    source = io.BytesIO(joined)
+    while source.tell() < len(joined):
+        yield read_frame(source)
 
 
 def read_frame(source: BinaryIO) -> tuple[bytes, bytes]:
@@ -132,16 +147,23 @@ def _failed(failure: str, words: str) -> tuple[bytes, bytes]:
 
 def serve(source: socket.socket, worker: Worker, *, limits_s: Callable[[bytes], float]) -> None:
     """Answer until the other side is gone; a question may take `limits_s(kind)` seconds of processor time."""
+
+    def answer(kind: bytes, payload: bytes) -> tuple[bytes, bytes]:
+        signal.setitimer(signal.ITIMER_PROF, limits_s(kind))
+        found = worker.answer(kind, payload)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        return found
+
     frames = source.makefile("rb")
     while True:
         try:
             kind, payload = read_frame(frames)
         except (EOFError, ConnectionError):
             return
-        signal.setitimer(signal.ITIMER_PROF, limits_s(kind))
-        answer = worker.answer(kind, payload)
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        send_frame(source, *answer)
+        if kind == MANY:
+            send_frame(source, MANY, join_frames(answer(*question) for question in split_frames(payload)))
+        else:
+            send_frame(source, *answer(kind, payload))
 
 
 def main(evaluate_ms: str, compile_ms: str, memory_bytes: str, max_answer_bytes: str) -> None:

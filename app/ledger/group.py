@@ -1,7 +1,8 @@
 """Group commit: entries that belong to no other change share one transaction.
 
 Requests hand in rows; one thread commits all that wait, and tells whoever handed them in. A database commit costs
-about as much for a hundred rows as for one, so this is what carries a flash sale.
+about as much for a hundred rows as for one, so this is what carries a flash sale. A row may bring what is kept beside
+the log, and commits with it; what that is, only `keep` knows.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from app.errors import Unavailable
-from app.ledger.ports import AppendResult, EntryRow, LedgerStore
+from app.ledger.ports import AppendResult, EntryRow, EntryWriter, LedgerStore
 from app.ledger.wait import Done, Position, PublicationWatch, Waiter
 
 QUEUE_LIMIT = 4096
 """Requests that may wait for a commit; one more is answered 503."""
 QUEUE_LIMIT_ROWS = 65_536
-"""Rows that may wait for a commit: batches count by their rows. One request is always taken."""
+"""Rows that may wait for a commit, batches by their rows, what is kept by its weight. One request is always taken."""
 GROUP_LIMIT_ROWS = 4096
 """Rows in one transaction, or those of one request if it has more."""
 
@@ -30,6 +32,19 @@ LINGER_S = 0.008
 
 Written = tuple[AppendResult, Position | None]
 """A durable entry, and where it was published; None for that if it took too long."""
+
+
+class Kept(Protocol):
+    """What is kept beside the log with one entry."""
+
+    @property
+    def weight(self) -> int:
+        """How many rows it counts for."""
+        ...
+
+
+Keep = Callable[[Any, Sequence[Any]], None]
+"""Write these `Kept` in an open transaction of the store: those of new entries alone, after them."""
 
 
 class _Awaited:
@@ -60,11 +75,20 @@ class _Awaited:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
-    """Rows to commit, and who is told of it: of the commit, or of the publication of the one row."""
+    """Rows to commit, and who is told of it: of the commit, or of the publication of the one row.
+
+    `kept` goes with the one row.
+    """
 
     rows: Sequence[EntryRow]
     committed: Done[list[AppendResult]] | None = None
     published: _Awaited | None = None
+    kept: Kept | None = None
+
+    @property
+    def weight(self) -> int:
+        """How many rows it counts for."""
+        return len(self.rows) + (self.kept.weight if self.kept else 0)
 
     def fail(self, error: Exception) -> None:
         """Tell who waits; nobody else tells it anything."""
@@ -76,9 +100,10 @@ class _Job:
 class GroupCommit:
     """Commits rows of many callers together; may be called from any thread."""
 
-    def __init__(self, store: LedgerStore, watch: PublicationWatch) -> None:
-        """Start the committing thread."""
+    def __init__(self, store: LedgerStore, watch: PublicationWatch, *, keep: Keep | None = None) -> None:
+        """Start the committing thread. Without `keep` nothing may be kept."""
         self._store = store
+        self._keep = keep
         self._watch = watch
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
@@ -103,26 +128,31 @@ class GroupCommit:
         self.publish_then(row, waiter, timeout_s=timeout_s)
         return waiter.wait()
 
-    def append_then(self, rows: Sequence[EntryRow], done: Done[list[AppendResult]]) -> None:
-        """Tell `done` what `append` returns, without waiting. Raises Unavailable, and then tells it nothing."""
-        self._hand_in(_Job(rows, committed=done))
+    def append_then(
+        self, rows: Sequence[EntryRow], done: Done[list[AppendResult]], *, kept: Kept | None = None
+    ) -> None:
+        """Tell `done` what `append` returns, without waiting. Raises Unavailable, and then tells it nothing.
 
-    def publish_then(self, row: EntryRow, done: Done[Written], *, timeout_s: float) -> None:
+        `kept` goes with a single row.
+        """
+        self._hand_in(_Job(rows, committed=done, kept=kept))
+
+    def publish_then(self, row: EntryRow, done: Done[Written], *, timeout_s: float, kept: Kept | None = None) -> None:
         """Tell `done` what `append_and_wait` returns, without waiting. Raises Unavailable, and then tells it nothing.
 
         It is told once, by the publication: the commit before it tells nobody.
         """
         self._watch.require_room()
-        self._hand_in(_Job((row,), published=_Awaited(done, timeout_s)))
+        self._hand_in(_Job((row,), published=_Awaited(done, timeout_s), kept=kept))
 
     def _hand_in(self, job: _Job) -> None:
         with self._closing:
             if self._closed:
                 raise Unavailable("the service is stopping", code="stopping")
             waiting = self._waiting_rows
-            if self._jobs.qsize() >= QUEUE_LIMIT or (waiting and waiting + len(job.rows) > QUEUE_LIMIT_ROWS):
+            if self._jobs.qsize() >= QUEUE_LIMIT or (waiting and waiting + job.weight > QUEUE_LIMIT_ROWS):
                 raise Unavailable("too many entries are waiting to be written", code="overloaded")
-            self._waiting_rows += len(job.rows)
+            self._waiting_rows += job.weight
             self._jobs.put(job)
 
     def close(self) -> None:
@@ -137,7 +167,7 @@ class GroupCommit:
         while not stopping:
             group, stopping = self._take_group()
             with self._closing:
-                self._waiting_rows -= sum(len(job.rows) for job in group)
+                self._waiting_rows -= sum(job.weight for job in group)
             if group:
                 self._commit(group)
 
@@ -153,7 +183,7 @@ class GroupCommit:
         rows = 0
         while job is not None:
             group.append(job)
-            rows += len(job.rows)
+            rows += job.weight
             if rows >= GROUP_LIMIT_ROWS:
                 break
             try:
@@ -174,7 +204,9 @@ class GroupCommit:
         results: list[AppendResult] = []
         try:
             with self._store.transaction() as tx:
-                results = tx.append_entries([row for job in group for row in job.rows])
+                appended = tx.append_entries([row for job in group for row in job.rows])
+                self._keep_all(tx, group, appended)
+                results = appended  # nothing is refused from here on
                 self._expect(group, results, expected)
         except Exception as error:  # noqa: BLE001 -- every waiting caller must be answered, whatever happens
             answered = {id(who) for tenant, who, result in expected if not self._watch.forget(tenant, result.seq, who)}
@@ -196,6 +228,18 @@ class GroupCommit:
             if job.committed is not None:
                 job.committed.give(results[start : start + len(job.rows)])
             start += len(job.rows)
+
+    def _keep_all(self, tx: EntryWriter, group: list[_Job], results: Sequence[AppendResult]) -> None:
+        """Write what comes with new entries; of a replayed one, the earlier request kept its own."""
+        kept: list[Kept] = []
+        start = 0
+        for job in group:
+            if job.kept is not None and not results[start].replayed:
+                kept.append(job.kept)
+            start += len(job.rows)
+        if kept:
+            assert self._keep is not None  # noqa: S101 -- who hands it in has wired it
+            self._keep(tx, kept)
 
     def _expect(
         self,

@@ -1,7 +1,8 @@
-"""Deciding: one question to the engine, one answer, one record (DESIGN.md, flow "Decide").
+"""Deciding: questions to the engine, an answer and a record for each (DESIGN.md, flow "Decide").
 
-`decide` always returns a decision. Whatever goes wrong on the way is Deny with the code `engine_failed`. The caller
-appends `decision_data` as the entry `decision.recorded` before it acts: a decision that is not logged is not acted on.
+`decide` and `decide_all` always return decisions. Whatever goes wrong on the way is Deny with the code
+`engine_failed`. The caller appends `decision_data` as the entry `decision.recorded` before it acts: a decision that
+is not logged is not acted on.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -49,6 +50,24 @@ class Answer:
         return hashlib.sha256(canonical(self.result, plain=True)).hexdigest()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """A query, when it was asked, and the salt of its input's digest.
+
+    The policy reads the time as `input.now_ms`. `salt` is 32 fresh random bytes: an input is guessable (a name, a
+    country), so its digest is keyed; keep the salt with the sealed input, and erase it with it.
+    """
+
+    query: Query
+    now: datetime
+    salt: bytes
+
+    def __post_init__(self) -> None:
+        """Refuse another length of salt."""
+        if len(self.salt) != SALT_BYTES:
+            raise ValueError(f"the salt has {SALT_BYTES} bytes")
+
+
 def decide(
     engine: PolicyEngine,
     query: Query,
@@ -60,35 +79,58 @@ def decide(
     monotonic_ns: Callable[[], int],
     mode: Mode = Mode.ENFORCE,
 ) -> Decision:
-    """Return what the policy says to `query`, never raising for what the engine or the document does.
+    """Return what the policy says to `query`, as `decide_all` does."""
+    asking = Asking(query=query, now=now, salt=salt)
+    [decision] = decide_all(engine, [asking], bundle=bundle, new_id=new_id, monotonic_ns=monotonic_ns, mode=mode)
+    return decision
 
-    The policy reads the time as `input.now_ms`, from `now`. `salt` is 32 fresh random bytes: an input is guessable
-    (a name, a country), so its digest is keyed; keep the salt with the sealed input, and erase it with it.
-    `new_id` gives UUIDv7s.
+
+def decide_all(
+    engine: PolicyEngine,
+    askings: Sequence[Asking],
+    *,
+    bundle: BundleRef,
+    new_id: Callable[[], UUID],
+    monotonic_ns: Callable[[], int],
+    mode: Mode = Mode.ENFORCE,
+) -> list[Decision]:
+    """Return what the policy says to each query, never raising for what the engine or the documents do.
+
+    The engine is asked for all of them at once, and each took as long as they all did. `new_id` gives UUIDv7s.
     """
-    if len(salt) != SALT_BYTES:
-        raise ValueError(f"the salt has {SALT_BYTES} bytes")
     started_ns = monotonic_ns()
-    document = input_document(query, now)
-    try:
-        digest: str | None = digest_input(document, salt)
-        answer = ask(engine, query.entrypoint, document, bundle_digest=bundle.digest)
-    except EngineFailed as error:
-        digest, answer = None, _fail(error.failure, str(error))
-    return Decision(
-        decision_id=f"dec_{new_id().hex}",
-        decided_at=now,
-        entrypoint=query.entrypoint,
-        mode=mode,
-        bundle=bundle,
-        engine=engine.ref,
-        input_digest=digest,
-        outcome=answer.outcome,
-        result=answer.result,
-        result_digest=answer.digest,
-        failure=answer.failure,
-        latency_us=max(0, monotonic_ns() - started_ns) // 1000,
-    )
+    digests: list[str | None] = []
+    answers: list[Answer | None] = []
+    questions: list[Query] = []
+    for asking in askings:
+        question = Query(entrypoint=asking.query.entrypoint, document=input_document(asking.query, asking.now))
+        try:
+            digests.append(digest_input(question.document, asking.salt))
+            answers.append(None)
+            questions.append(question)
+        except EngineFailed as error:
+            digests.append(None)
+            answers.append(_fail(error.failure, str(error)))
+    found = iter(ask_all(engine, questions, bundle_digest=bundle.digest))
+    whole = [answer or next(found) for answer in answers]
+    latency_us = max(0, monotonic_ns() - started_ns) // 1000
+    return [
+        Decision(
+            decision_id=f"dec_{new_id().hex}",
+            decided_at=asking.now,
+            entrypoint=asking.query.entrypoint,
+            mode=mode,
+            bundle=bundle,
+            engine=engine.ref,
+            input_digest=digest,
+            outcome=answer.outcome,
+            result=answer.result,
+            result_digest=answer.digest,
+            failure=answer.failure,
+            latency_us=latency_us,
+        )
+        for asking, digest, answer in zip(askings, digests, whole, strict=True)
+    ]
 
 
 def input_document(query: Query, now: datetime) -> dict[str, Any]:
@@ -99,11 +141,31 @@ def input_document(query: Query, now: datetime) -> dict[str, Any]:
 def ask(engine: PolicyEngine, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str) -> Answer:
     """Return the engine's answer; the Deny of `engine_failed` for whatever goes wrong."""
     try:
-        outcome, result = parse_answer(engine.evaluate(entrypoint, document, bundle_digest=bundle_digest))
+        return _read(engine.evaluate(entrypoint, document, bundle_digest=bundle_digest))
     except EngineFailed as error:
         return _fail(error.failure, str(error))
     except Exception as error:  # noqa: BLE001 - whatever an engine does, nobody is paid because of it
-        return _fail("error", f"the engine broke its contract: {type(error).__name__}")
+        return _fail_broken(error)
+
+
+def ask_all(engine: PolicyEngine, questions: Sequence[Query], *, bundle_digest: str) -> list[Answer]:
+    """Return the engine's answer to each question, as `ask` does."""
+    if len(questions) == 1:
+        return [ask(engine, questions[0].entrypoint, questions[0].document, bundle_digest=bundle_digest)]
+    try:
+        found = engine.evaluate_all(questions, bundle_digest=bundle_digest)
+        return [_read(answer) for _, answer in zip(questions, found, strict=True)]
+    except Exception as error:  # noqa: BLE001 - as above
+        return [_fail_broken(error) for _ in questions]
+
+
+def _read(found: Mapping[str, Any] | EngineFailed) -> Answer:
+    if isinstance(found, EngineFailed):
+        return _fail(found.failure, str(found))
+    try:
+        outcome, result = parse_answer(found)
+    except EngineFailed as error:
+        return _fail(error.failure, str(error))
     return Answer(outcome=outcome, result=result)
 
 
@@ -197,6 +259,10 @@ def digest_input(document: Mapping[str, Any], salt: bytes, *, plain: bool = Fals
     if len(data) > MAX_INPUT_BYTES:
         raise EngineFailed(f"the input has over {MAX_INPUT_BYTES:,} bytes", failure="input_refused")
     return hmac.digest(salt, data, "sha256").hex()
+
+
+def _fail_broken(error: Exception) -> Answer:
+    return _fail("error", f"the engine broke its contract: {type(error).__name__}")
 
 
 def _fail(failure: str, problem: str) -> Answer:

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from app.errors import Broken, Refused
 from app.ledger.entry import Draft, Entry, parse_entry_id
-from app.ledger.ports import AppendResult
-from app.subjects.ports import Append, SubjectStore, SubjectTransaction
+from app.ledger.ports import AppendResult, EntryRow
+from app.subjects.ports import Append, Newcomer, Prepare, SubjectStore, SubjectTransaction
 from app.subjects.seal import (
     KEY_BYTES,
     RandomBytes,
@@ -69,6 +69,29 @@ def append_personal(
     if not result.replayed:
         tx.add_sealed(sealing.fields)
     return result
+
+
+def prepare_newcomer(
+    tenant: str,
+    draft: Draft,
+    personal: Mapping[str, Any],
+    *,
+    entry_id: UUID,
+    prepare: Prepare,
+    random_bytes: RandomBytes,
+) -> tuple[EntryRow, Newcomer]:
+    """Return the row of `draft` with commitments to `personal`, and what commits with it.
+
+    `draft.subject` is a new, random id: whoever commits the two needs no look at what there is. Raises Rejected.
+    """
+    if draft.subject is None:
+        raise ValueError("personal facts are about a subject")
+    key = SubjectKey(random_bytes(KEY_BYTES))
+    sealing = seal_fields(
+        personal, key=key, tenant=tenant, subject=draft.subject, entry_id=entry_id, random_bytes=random_bytes
+    )
+    row = prepare(tenant, replace(draft, sealed=sealing.commitments), entry_id)
+    return row, Newcomer(tenant=tenant, subject=draft.subject, key=key, fields=sealing.fields)
 
 
 def open_personal(store: SubjectStore, tenant: str, entry: Entry) -> Opened | ErasedByPolicy:

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from app.ledger.entry import Draft
-from app.ledger.ports import AppendResult, EntryWriter
+from app.ledger.ports import AppendResult, EntryRow, EntryWriter
 from app.subjects.seal import SealedField, SubjectKey
 from app.subjects.subject import Subject
 
@@ -20,6 +20,28 @@ READ_BATCH: Final = 256
 
 Append = Callable[[EntryWriter, str, Draft, UUID], AppendResult]
 """Check a tenant's draft against the registry and append it under this id, in the caller's transaction."""
+
+
+Prepare = Callable[[str, Draft, UUID], EntryRow]
+"""Check a tenant's draft against the registry and return the row with this id."""
+
+FIELD_WEIGHT_BYTES: Final = 1024
+"""Of sealed facts, that count for as much as one entry in a group of commits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newcomer:
+    """A subject that nobody knows yet, and what is sealed for its first entry; its id is fresh and random."""
+
+    tenant: str
+    subject: str
+    key: SubjectKey
+    fields: Sequence[SealedField]
+
+    @property
+    def weight(self) -> int:
+        """What it counts for in a group of commits."""
+        return 1 + sum(len(sealed.box) for sealed in self.fields) // FIELD_WEIGHT_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +76,13 @@ class SubjectTransaction(EntryWriter, Protocol):
 
     def add_sealed(self, fields: Sequence[SealedField]) -> None:
         """Store sealed fields; the caller holds their subject's lock. Raises Conflict if one is already there."""
+        ...
+
+    def add_newcomers(self, newcomers: Sequence[Newcomer]) -> None:
+        """Create these subjects with their keys, and store what is sealed for them: many cost about as much as one.
+
+        Raises Conflict if one of them exists, and NotFound if its tenant does not.
+        """
         ...
 
     def destroy(self, tenant: str, subject: str, *, at_ms: int) -> int:

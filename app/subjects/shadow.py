@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from app.errors import AssayError
 from app.policy.bundle import Bundle
 from app.policy.decision import Decision, Mode
 from app.policy.record import SHADOW_OF
@@ -36,6 +37,13 @@ class Shadow:
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
         self._starting = threading.Lock()
         self._left_out = 0
+
+    def is_wanted(self, tenant: str) -> bool:
+        """Say whether a bundle is on trial, or may be: then asking says what is wrong with it. Never raises."""
+        try:
+            return self._find_bundle(tenant) is not None
+        except AssayError:
+            return True
 
     def ask(self, case: Case, enforced: Decision) -> None:
         """Have the case asked once more, later. Never waits and never raises."""

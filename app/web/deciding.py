@@ -15,13 +15,13 @@ from flask import Response
 from app.errors import Broken, Rejected, TooLarge
 from app.ledger.canonical import canonical
 from app.ledger.card import refuse_card_numbers
-from app.ledger.entry import parse_entry
-from app.ledger.ports import StoredEntry
+from app.ledger.entry import format_entry_id, parse_entry
 from app.ledger.wait import Position
 from app.policy.decision import Decision, Reason
 from app.policy.query import Query
 from app.policy.record import SHADOW_OF
 from app.subjects.decider import DECISION_REF, Case
+from app.subjects.group import Logged
 from app.subjects.subject import format_subject_id
 from app.web.auth import caller
 from app.web.decision_models import DecideIn
@@ -53,25 +53,43 @@ class Deciding:
             ref=_check_ref(body.ref),
             query=Query(entrypoint=body.entrypoint, document=_check_input(body.input)),
         )
+        return self._decide_known(case, wait_s) if body.subject else self._decide_newcomer(case, wait_s)
+
+    def _decide_newcomer(self, case: Case, wait_s: int | None) -> Response:
+        """Decide about somebody nobody knows yet: many of them are decided and committed together."""
+        services = self._services
+        shadowed = services.shadow.is_wanted(case.tenant)
+
+        def respond(logged: Logged) -> Response:
+            if shadowed:
+                services.shadow.ask(case, logged.decision)
+            answer = _render(case, logged.decision, format_entry_id(logged.row.id))
+            return self._answer(answer, case.tenant, logged.row.body, logged.position, wait_s)
+
+        return answer_later(partial(services.group_decide.decide_then, case, wait_s=wait_s or None), respond)
+
+    def _decide_known(self, case: Case, wait_s: int | None) -> Response:
+        """Decide about a subject that may have a key already, under its lock, in a transaction of its own."""
+        services = self._services
         decision = services.decide(case)
-        stored = services.store.find_newest(principal.tenant, decision.decision_id)
+        stored = services.store.find_newest(case.tenant, decision.decision_id)
         if stored is None:
             raise Broken("a decision was made and is not on the log")
-        answer = _render(case, decision, stored)
+        answer = _render(case, decision, parse_entry(stored.body).id)
         if not wait_s:
             return _respond(answer, HTTPStatus.ACCEPTED)
         return answer_later(
-            partial(services.watch.wait_then, principal.tenant, stored.seq, timeout_s=wait_s),
-            lambda position: self._answer_published(answer, principal.tenant, stored, position, wait_s=wait_s),
+            partial(services.watch.wait_then, case.tenant, stored.seq, timeout_s=wait_s),
+            lambda position: self._answer(answer, case.tenant, stored.body, position, wait_s),
         )
 
-    def _answer_published(
-        self, answer: dict[str, Any], tenant: str, stored: StoredEntry, position: Position | None, *, wait_s: int
+    def _answer(
+        self, answer: dict[str, Any], tenant: str, body: bytes, position: Position | None, wait_s: int | None
     ) -> Response:
-        """Return the decision with its receipt, or with the place of that if it took too long."""
+        """Return the decision with its receipt, or with the place of that if it took too long or was not asked for."""
         if position is None:
             return _respond(answer, HTTPStatus.ACCEPTED)
-        receipt = self._services.prover.receipt(tenant, position.index, stored.body, position.published).decode()
+        receipt = self._services.prover.receipt(tenant, position.index, body, position.published).decode()
         response = _respond(answer | {"index": position.index, "receipt": receipt}, HTTPStatus.CREATED)
         response.headers["Preference-Applied"] = f"wait={wait_s}"
         return response
@@ -82,8 +100,7 @@ def _respond(answer: dict[str, Any], status: HTTPStatus) -> Response:
     return Answer(orjson.dumps(answer), status, headers, mimetype="application/json")
 
 
-def _render(case: Case, decision: Decision, stored: StoredEntry) -> dict[str, Any]:
-    entry_id = parse_entry(stored.body).id
+def _render(case: Case, decision: Decision, entry_id: str) -> dict[str, Any]:
     return {
         "id": decision.decision_id,
         "entry": entry_id,
@@ -117,7 +134,7 @@ def _check_ref(ref: dict[str, str]) -> dict[str, str]:
 
 def _check_input(document: dict[str, Any]) -> dict[str, Any]:
     """Refuse what no engine would be asked, and card numbers. Raises Rejected."""
-    if len(canonical(document)) > INPUT_LIMIT_BYTES:
+    if len(canonical(document, plain=True)) > INPUT_LIMIT_BYTES:
         raise TooLarge(f"the input has more than {INPUT_LIMIT_BYTES:,} bytes", code="body_too_large", pointer="/input")
     refuse_card_numbers(document)
     return document

@@ -28,11 +28,12 @@ from app.adapters.sql.tokens import SqlTokenStore
 from app.credentials.pepper import Pepper, read_pepper
 from app.errors import AssayError, Malformed
 from app.ledger.anchored import verify_anchored
-from app.ledger.append import append
+from app.ledger.append import append, prepare
 from app.ledger.cosign import Cosigners
 from app.ledger.entry import Draft, parse_entry
+from app.ledger.group import GroupCommit
 from app.ledger.keys import KEY_ACTIONS, KeyEntry, KeyLife, read_history
-from app.ledger.ports import AppendResult, EntryWriter, Tenant
+from app.ledger.ports import AppendResult, EntryRow, EntryWriter, Tenant
 from app.ledger.prove import Prover
 from app.ledger.publish import Sequencer
 from app.ledger.registry import open_registry
@@ -44,6 +45,7 @@ from app.policy.ports import PolicyEngine
 from app.settings import Settings
 from app.subjects.decider import Case, Decider
 from app.subjects.erase import AlreadyErased, Erased, Replay, erase, replay_journal
+from app.subjects.group import GroupDecide
 from app.subjects.personal import ErasedByPolicy
 from app.subjects.recall import Recall, open_tree
 from app.subjects.release import Released, release
@@ -179,13 +181,19 @@ class Installation:
         return Shadow(find_bundle=library.find_shadow, decide=trial.decide)
 
     def _open_decider(self, engine: PolicyEngine) -> Decider:
-        return open_decider(self.subject_store(), self.append_in, engine, now=CLOCK.now, new_id=new_entry_id)
+        return open_decider(
+            self.subject_store(), self.append_in, self.prepare_row, engine, now=CLOCK.now, new_id=new_entry_id
+        )
 
     def decide(self, case: Case) -> Decision:
         """Decide with the tenant's active bundle, and have the one on trial asked too."""
         decision = self.decider.decide(case, bundle=self.active_bundle(case.tenant).ref)
         self.shadow.ask(case, decision)
         return decision
+
+    def group_decide(self, commit: GroupCommit) -> GroupDecide:
+        """Return what decides about newcomers together, with the bundles in force."""
+        return GroupDecide(self.decider, find_bundle=lambda tenant: self.active_bundle(tenant).ref, commit=commit)
 
     def checkout(self) -> Checkout:
         """Return what makes payments."""
@@ -297,6 +305,10 @@ class Installation:
         if state.waiting_s > PUBLISH_LAG_LIMIT_S:
             return f"an entry waits for publication since {state.waiting_s} s; is `assay sequencer` running?"
         return None
+
+    def prepare_row(self, tenant: str, draft: Draft, entry_id: UUID) -> EntryRow:
+        """Return the row of an entry that somebody else commits."""
+        return prepare(self.registry, tenant, draft, entry_id=entry_id)
 
     def append_in(self, tx: EntryWriter, tenant: str, draft: Draft, entry_id: UUID) -> AppendResult:
         """Append one entry in the caller's transaction."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from datetime import datetime
 from functools import cached_property
@@ -33,12 +33,14 @@ from app.policy.explain import Step, Trace, explain, list_queries
 from app.policy.kept import KeptBundle, State
 from app.policy.library import BundleLibrary
 from app.policy.life import BundleLife
-from app.policy.ports import Append, CheckResult, EngineFailed, PolicyEngine
+from app.policy.ports import Append, CheckResult, EngineFailed, PolicyEngine, evaluate_each
+from app.policy.query import Query
 from app.policy.routing_table import Kind, list_problems
 from app.policy.signing import sign_archive, verify_archive
 from app.policy.table import Change, change_table
 from app.settings import Settings
 from app.subjects.decider import Decider
+from app.subjects.ports import Prepare
 
 BUNDLE_NAME: Final = "assay"
 """Of every bundle that Assay makes, and the name under which OPA servers ask for it."""
@@ -160,6 +162,7 @@ class Policies:
 def open_decider(
     store: SqlSubjectStore,
     append: Append,
+    prepare: Prepare,
     engine: PolicyEngine,
     *,
     now: Callable[[], datetime],
@@ -169,6 +172,7 @@ def open_decider(
     return Decider(
         store=store,
         append=append,
+        prepare=prepare,
         engine=engine,
         now=now,
         new_id=new_id,
@@ -252,6 +256,12 @@ class OpaOfBundles:
             return engine.evaluate(entrypoint, document, bundle_digest=bundle_digest)
         finally:
             self.ref = engine.ref
+
+    def evaluate_all(
+        self, questions: Sequence[Query], *, bundle_digest: str
+    ) -> Sequence[Mapping[str, Any] | EngineFailed]:
+        """Return the answers; see the port."""
+        return evaluate_each(self.evaluate, questions, bundle_digest=bundle_digest)
 
     def find_problem(self) -> str | None:
         """Return None: a server is started when it is asked for."""

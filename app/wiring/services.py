@@ -10,6 +10,7 @@ from typing import Protocol
 from uuid import UUID
 
 from app.adapters.sql.payments import SqlPaymentStore
+from app.adapters.sql.subjects import keep_newcomers
 from app.credentials.authenticator import Authenticator
 from app.credentials.merchant_token import Principal
 from app.ledger.action import Registry
@@ -25,9 +26,11 @@ from app.policy.decision import Decision
 from app.settings import Settings
 from app.subjects.decider import Case
 from app.subjects.erase import AlreadyErased, Erased
+from app.subjects.group import GroupDecide
 from app.subjects.personal import ErasedByPolicy
 from app.subjects.recall import Recall
 from app.subjects.release import Released
+from app.subjects.shadow import Shadow
 from app.wiring.installation import (
     PAYMENT_SECRET,
     TOKEN_SECRET,
@@ -57,6 +60,8 @@ class Services:
     authorize: Authorize
     policies: Policies
     decide: Callable[[Case], Decision]
+    group_decide: GroupDecide
+    shadow: Shadow
     checkout: Checkout
     payment_store: SqlPaymentStore
     recall: Callable[[str], Recall]
@@ -99,6 +104,7 @@ def build_services(installation: Installation) -> Services:
     tokens = Authenticator(
         store=installation.token_store(), pepper=installation.secret(TOKEN_SECRET), monotonic_s=time.monotonic
     )
+    group = GroupCommit(store, watch, keep=keep_newcomers)
     secret = installation.secret(PAYMENT_SECRET).secret
     return Services(
         settings=installation.settings,
@@ -106,9 +112,11 @@ def build_services(installation: Installation) -> Services:
         registry=installation.registry,
         prover=prover,
         watch=watch,
-        group=GroupCommit(store, watch),
+        group=group,
         policies=installation.policies,
         decide=installation.decide,
+        group_decide=installation.group_decide(group),
+        shadow=installation.shadow,
         checkout=installation.checkout(),
         payment_store=installation.payment_store(),
         recall=lambda tenant: installation.recall(installation.read_tenant(tenant), prover=prover),

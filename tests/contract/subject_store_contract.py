@@ -15,7 +15,7 @@ from uuid_utils.compat import uuid7
 from app.errors import Conflict, NotFound
 from app.subjects.erase import AlreadyErased, Erased, Replay
 from app.subjects.personal import ErasedByPolicy, Opened, SubjectErasedError, open_personal
-from app.subjects.ports import Erasure
+from app.subjects.ports import Erasure, Newcomer
 from app.subjects.seal import SealedField, SubjectKey
 from app.subjects.subject import Subject
 from tests.fakes.people import (
@@ -44,6 +44,12 @@ def box(tenant="acme", subject=ADA, path="name", entry_id=None) -> SealedField:
     return SealedField(tenant=tenant, subject=subject, entry_id=entry_id or uuid7(), path=path, box=os.urandom(90))
 
 
+def newcomer(tenant="acme", subject=ADA, key=KEY, paths=("name",)) -> Newcomer:
+    entry_id = uuid7()
+    fields = [box(tenant, subject, path, entry_id) for path in paths]
+    return Newcomer(tenant=tenant, subject=subject, key=key, fields=fields)
+
+
 def erasure(tenant="acme", subject=ADA, at_ms=1) -> Erasure:
     return Erasure(tenant=tenant, subject=subject, at_ms=at_ms, reason="requested")
 
@@ -66,6 +72,33 @@ class SubjectStoreContract:
     def test_an_unknown_tenant_has_no_subjects(self, store) -> None:
         with pytest.raises(NotFound), store.transaction() as tx:
             tx.add_subject("nobody", ADA, key=KEY)
+
+    def test_newcomers_come_with_their_keys_and_what_is_sealed_for_them(self, store) -> None:
+        newcomers = [
+            newcomer(),
+            newcomer(tenant="other", key=OTHER_KEY, paths=()),
+            newcomer(subject=BOB, paths=("a", "b")),
+        ]
+        with store.transaction() as tx:
+            tx.add_newcomers(newcomers)
+        for each in newcomers:
+            expected = Subject(tenant=each.tenant, id=each.subject, key=each.key)
+            assert store.find_subject(each.tenant, each.subject) == expected
+            for sealed in each.fields:
+                assert sealed in store.list_sealed(sealed.tenant, sealed.entry_id)
+        assert store.find_subject("other", BOB) is None
+
+    @pytest.mark.parametrize(
+        ("known", "error"), [({"subject": BOB}, Conflict), ({"tenant": "nobody", "subject": "sub_eve"}, NotFound)]
+    )
+    def test_a_newcomer_that_is_known_or_of_no_tenant_keeps_all_of_them_out(self, store, known, error) -> None:
+        add(store, subject=BOB)
+        first = newcomer()
+        with pytest.raises(error), store.transaction() as tx:
+            tx.add_newcomers([first, newcomer(**known)])
+        assert store.find_subject("acme", ADA) is None
+        assert store.list_sealed("acme", first.fields[0].entry_id) == []
+        assert store.find_subject("acme", BOB).key == KEY
 
     def test_the_same_subject_id_in_two_tenants_is_two_people(self, store) -> None:
         add(store, "acme", key=KEY)

@@ -13,6 +13,7 @@ from app.adapters.rego import Limits, RegoEngine
 from app.policy.bundle import make_bundle
 from app.policy.decide import parse_answer
 from app.policy.ports import EngineFailed
+from app.policy.query import Query
 from app.policy.question import MAX_INPUT_BYTES
 
 MODULE = b"""package t
@@ -127,6 +128,54 @@ def test_an_answer_never_depends_on_the_input_before(engine):
 )
 def test_whatever_goes_wrong_is_engine_failed_and_the_next_call_is_answered(engine, rule, document, expected):
     assert failure(engine, rule, document) in expected
+
+
+def ask_all(engine, *questions, bundle=BUNDLE.digest):
+    queries = [Query(entrypoint=f"t/{rule}", document=document) for rule, document in questions]
+    return [
+        answer.failure if isinstance(answer, EngineFailed) else answer
+        for answer in engine.evaluate_all(queries, bundle_digest=bundle)
+    ]
+
+
+def test_questions_asked_together_are_answered_each_as_if_alone_and_in_order(engine):
+    numbers = range(64)
+    assert ask_all(engine, *(("echo", {"n": n}) for n in numbers)) == [{"input": {"n": n}} for n in numbers]
+    assert ask_all(engine, ("sometimes", {"a": True}), ("sometimes", {}), ("sometimes", {"a": True})) == [
+        {"x": 1},
+        "undefined",
+        {"x": 1},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "document", "expected"),
+    [
+        ("divides", {"by": 0}, {"error"}),
+        ("loops", {"go": True}, {"timeout"}),
+        ("explodes", {"go": True}, {"timeout", "memory"}),
+        ("number", {}, {"answer_refused"}),
+        ("large", {}, {"answer_refused"}),
+        ("Echo; drop", {}, {"wrong_entrypoint"}),
+        ("echo", {"x": 0.5}, {"input_refused"}),
+        ("echo", {"x": "a" * MAX_INPUT_BYTES}, {"input_refused"}),
+    ],
+)
+def test_one_that_fails_among_many_costs_the_others_no_answer(engine, rule, document, expected):
+    before, failed, after = ask_all(engine, ("echo", {"n": 1}), (rule, document), ("echo", {"n": 2}))
+    assert (before, after) == ({"input": {"n": 1}}, {"input": {"n": 2}})
+    assert failed in expected
+
+
+def test_many_large_questions_with_large_answers_do_not_block_each_other(engine):
+    text = "a" * (MAX_INPUT_BYTES - 1024)
+    assert ask_all(engine, *(("echo", {"n": n, "text": text}) for n in range(32))) == [
+        {"input": {"n": n, "text": text}} for n in range(32)
+    ]
+
+
+def test_questions_of_an_unknown_bundle_all_fail(engine):
+    assert ask_all(engine, ("echo", {}), ("echo", {}), bundle="0" * 64) == ["wrong_bundle"] * 2
 
 
 def test_an_answer_in_words_of_ours_for_undefined_is_still_no_object(engine):

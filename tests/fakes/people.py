@@ -18,7 +18,7 @@ from app.ledger.ports import AppendResult, EntryRow, EntryWriter, LogFrozenError
 from app.ledger.registry import open_registry
 from app.subjects.erase import erase, replay_journal
 from app.subjects.personal import append_personal
-from app.subjects.ports import Erasure
+from app.subjects.ports import Erasure, Newcomer
 from app.subjects.seal import SealedField, SubjectKey
 from app.subjects.subject import Subject
 
@@ -182,6 +182,12 @@ class MemorySubjectTransaction:
             if (sealed.tenant, sealed.entry_id, sealed.path) in self._tables.sealed:
                 raise Conflict("sealed already")
             self._tables.sealed[sealed.tenant, sealed.entry_id, sealed.path] = sealed
+
+    def add_newcomers(self, newcomers: Sequence[Newcomer]) -> None:
+        for newcomer in newcomers:
+            if not self.add_subject(newcomer.tenant, newcomer.subject, key=newcomer.key):
+                raise Conflict("known already")
+            self.add_sealed(newcomer.fields)
 
     def destroy(self, tenant: str, subject: str, *, at_ms: int) -> int:
         own = [

@@ -9,16 +9,18 @@ from itertools import groupby
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy import bindparam, delete, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.adapters.sql import tables as t
+from app.adapters.sql.arrays import pack_blobs, pack_texts, pack_uuids
 from app.adapters.sql.engine import open_dedicated, reading, translated_errors
 from app.adapters.sql.store import SqlStore, SqlTx
 from app.errors import AssayError, Conflict, NotFound
 from app.ledger.ports import AppendResult, EntryRow
-from app.subjects.ports import JOURNAL_BATCH, READ_BATCH, Erasure
+from app.subjects.ports import JOURNAL_BATCH, READ_BATCH, Erasure, Newcomer
 from app.subjects.seal import SealedField, SubjectKey
 from app.subjects.subject import Subject
 
@@ -58,6 +60,22 @@ _LIST: Final = (
     .order_by(t.sealed_field.c.path)
 )
 _ADD_KEY: Final = insert(t.subject_key)
+_ADD_FIELD: Final = insert(t.sealed_field)
+# One statement for a group of newcomers; whoever is there already breaks its primary key, and with it all.
+_ADD_NEWCOMERS: Final = """
+WITH newcomer AS (
+    INSERT INTO subject (tenant, id)
+    SELECT tenant.id, r.id FROM unnest(%b::text[], %b::text[]) AS r (tenant, id) JOIN tenant ON tenant.id = r.tenant
+    RETURNING tenant, id),
+keys AS (
+    INSERT INTO subject_key (tenant, subject, key)
+    SELECT r.tenant, r.id, r.key FROM unnest(%b::text[], %b::text[], %b::bytea[]) AS r (tenant, id, key)),
+fields AS (
+    INSERT INTO sealed_field (tenant, entry_id, path, subject, box)
+    SELECT r.tenant, r.entry_id, r.path, r.subject, r.box
+    FROM unnest(%b::text[], %b::uuid[], %b::text[], %b::text[], %b::bytea[])
+        AS r (tenant, entry_id, path, subject, box))
+SELECT count(*) FROM newcomer"""
 _ERASED: Final = (
     select(t.subject.c.id, t.subject.c.erased_at_ms)
     .where(t.subject.c.tenant == _TENANT, t.subject.c.id > bindparam("after"), t.subject.c.erased_at_ms.is_not(None))
@@ -110,22 +128,26 @@ class SqlSubjectTx:
 
     def add_sealed(self, fields: Sequence[SealedField]) -> None:
         """Insert the fields."""
-        rows = [
-            {
-                "tenant": sealed.tenant,
-                "entry_id": sealed.entry_id,
-                "path": sealed.path,
-                "subject": sealed.subject,
-                "box": sealed.box,
-            }
-            for sealed in fields
-        ]
-        if not rows:
+        if not fields:
             return
         try:
-            self._connection.execute(insert(t.sealed_field), rows)
+            self._connection.execute(_ADD_FIELD, list(map(_name_field, fields)))
         except IntegrityError as error:
             raise Conflict("this entry has such a sealed field already", code="sealed_exists") from error
+
+    def add_newcomers(self, newcomers: Sequence[Newcomer]) -> None:
+        """Insert them; in the driver's own form where a group is worth it."""
+        driver = self._connection.connection.driver_connection
+        try:
+            if isinstance(driver, psycopg.Connection):
+                _add_newcomers(driver, newcomers)
+                return
+            for newcomer in newcomers:
+                if not self.add_subject(newcomer.tenant, newcomer.subject, key=newcomer.key):
+                    raise _exists()
+            self.add_sealed([sealed for newcomer in newcomers for sealed in newcomer.fields])
+        except psycopg.errors.UniqueViolation as error:
+            raise _exists() from error
 
     def destroy(self, tenant: str, subject: str, *, at_ms: int) -> int:
         """Delete key and fields; SQLite overwrites them (`secure_delete`), PostgreSQL leaves that to vacuum."""
@@ -135,6 +157,11 @@ class SqlSubjectTx:
         erased_at_ms = sa.func.coalesce(t.subject.c.erased_at_ms, at_ms)
         self._connection.execute(update(t.subject).where(_IS_SUBJECT).values(erased_at_ms=erased_at_ms), names)
         return fields
+
+
+def keep_newcomers(tx: SqlTx, newcomers: Sequence[Newcomer]) -> None:
+    """Add them in a transaction of the ledger's store."""
+    SqlSubjectTx(tx).add_newcomers(newcomers)
 
 
 class SqlSubjectStore:
@@ -201,6 +228,37 @@ class SqlSubjectStore:
                 return _truncate_wal(driver)
         except AssayError:
             return False
+
+
+def _add_newcomers(driver: psycopg.Connection[Any], newcomers: Sequence[Newcomer]) -> None:
+    tenants = pack_texts([newcomer.tenant for newcomer in newcomers])
+    names = pack_texts([newcomer.subject for newcomer in newcomers])
+    fields = [sealed for newcomer in newcomers for sealed in newcomer.fields]
+    arguments = (
+        *(tenants, names),
+        *(tenants, names, pack_blobs([newcomer.key.secret for newcomer in newcomers])),
+        pack_texts([sealed.tenant for sealed in fields]),
+        pack_uuids([sealed.entry_id for sealed in fields]),
+        pack_texts([sealed.path for sealed in fields]),
+        pack_texts([sealed.subject for sealed in fields]),
+        pack_blobs([sealed.box for sealed in fields]),
+    )
+    if driver.execute(_ADD_NEWCOMERS, arguments, binary=True).fetchone() != (len(newcomers),):
+        raise NotFound("no such tenant")
+
+
+def _exists() -> Conflict:
+    return Conflict("a new subject exists already", code="subject_exists")
+
+
+def _name_field(sealed: SealedField) -> dict[str, Any]:
+    return {
+        "tenant": sealed.tenant,
+        "entry_id": sealed.entry_id,
+        "path": sealed.path,
+        "subject": sealed.subject,
+        "box": sealed.box,
+    }
 
 
 def _bounded(wanted: Sequence[_T]) -> list[_T]:

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 import pytest
 
 from app.adapters.memory import MemoryStore
-from app.errors import Broken, Unavailable
+from app.errors import Broken, Conflict, Unavailable
 from app.ledger import group as module
 from app.ledger.group import GroupCommit
 from app.ledger.ports import LogFrozenError, Tenant
+from app.ledger.wait import Waiter
 from tests.fakes.ledger import OTHER, TENANT, make_row
 
 PATIENCE_S = 20.0
@@ -217,3 +218,87 @@ def test_sixty_four_callers_with_one_key_get_one_entry(store, group, callers) ->
     assert len({(result.seq, result.id) for result in results}) == 1
     assert sum(not result.replayed for result in results) == 1
     assert store.count() == 1
+
+
+class Kept:
+    """What comes with a row, as heavy as it says."""
+
+    def __init__(self, name, weight=1) -> None:
+        self.name = name
+        self.weight = weight
+
+
+class Keeper:
+    """Takes what is kept; refuses some, and takes nothing back."""
+
+    def __init__(self) -> None:
+        self.kept: list[str] = []
+        self.refused: set[str] = set()
+
+    def keep(self, _tx, kept) -> None:
+        if self.refused & {each.name for each in kept}:
+            raise Conflict("already there")
+        self.kept += [each.name for each in kept]
+
+
+@pytest.fixture
+def keeper():
+    return Keeper()
+
+
+@pytest.fixture
+def keeping(store, keeper):
+    group = GroupCommit(store, NOBODY_WAITS, keep=keeper.keep)
+    yield group
+    store.gate.set()
+    group.close()
+
+
+def hand_in(group, rows, kept=None):
+    waiter = Waiter()
+    group.append_then(rows, waiter, kept=kept)
+    return waiter
+
+
+def test_what_is_kept_with_a_row_is_written_with_it_and_not_with_a_repeated_one(store, keeper, keeping, callers):
+    first = hold_back(store, keeping, callers)
+    keyed = make_row(2)._replace(idem=b"i" * 32, fingerprint=b"f" * 32)
+    again = make_row(3)._replace(idem=b"i" * 32, fingerprint=b"f" * 32)
+    waiters = [
+        hand_in(keeping, [keyed], Kept("a")),
+        hand_in(keeping, [make_row(4)]),
+        hand_in(keeping, [again], Kept("of the repeated one")),
+        hand_in(keeping, [make_row(5)], Kept("b")),
+    ]
+    store.gate.set()
+    first.result(PATIENCE_S)
+    assert [waiter.wait()[0].replayed for waiter in waiters] == [False, False, True, False]
+    assert keeper.kept == ["a", "b"]
+
+
+def test_what_cannot_be_kept_fails_its_own_caller_and_nobody_else(store, keeper, keeping, callers):
+    first = hold_back(store, keeping, callers)
+    keeper.refused = {"k5"}
+    waiters = [hand_in(keeping, [make_row(number)], Kept(f"k{number}")) for number in range(2, 10)]
+    store.gate.set()
+    first.result(PATIENCE_S)
+    for number, waiter in enumerate(waiters, 2):
+        if number == 5:
+            with pytest.raises(Conflict):
+                waiter.wait()
+        else:
+            assert len(waiter.wait()) == 1
+    assert store.count() == 1 + len(waiters) - 1
+    assert sorted(keeper.kept) == [f"k{number}" for number in range(2, 10) if number != 5]
+
+
+def test_what_is_heavy_counts_for_many_rows(store, keeping, callers, monkeypatch):
+    monkeypatch.setattr(module, "QUEUE_LIMIT_ROWS", 100)
+    first = hold_back(store, keeping, callers)
+    heavy = hand_in(keeping, [make_row(2)], Kept("heavy", weight=99))
+    with pytest.raises(Unavailable):
+        keeping.append([make_row(3)])
+    store.gate.set()
+    first.result(PATIENCE_S)
+    assert len(heavy.wait()) == 1
+    assert len(keeping.append([make_row(3)])) == 1
