@@ -3,7 +3,7 @@
 The server holds one revision of one bundle, and says which with every answer: an answer by another is refused. So is
 whatever is not a whole answer in time: OPA says 200 without a `result` for undefined, and stops evaluating when we
 hang up. `opa-python-client` is the client; what it lacks for a decision is added here: unix sockets, a deadline for the
-whole call instead of one per read, a bound on the answer, no retry, and OPA's query parameters.
+whole call instead of one per read, a bound on the answer, our decision's id, no retry, and OPA's query parameters.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ CONNECTIONS: Final = 32
 ASKERS: Final = 8
 """Threads that ask for many answers at once: a server that is slow for one question is asked the others meanwhile."""
 
+DECISION_HEADER: Final = "Assay-Decision"
+"""Carries our decision's id; named in OPA's `decision_logs.request_context.http.headers`, its log has it."""
+
 _PARAMETERS: Final = urlencode({"provenance": "true", "strict-builtin-errors": "true"})
 _MAX_BODY_BYTES: Final = MAX_ANSWER_BYTES + 16 * 1024
 _CHUNK_BYTES: Final = 16 * 1024
@@ -60,10 +63,13 @@ class OpaEngine:
         """OPA and its version, as its last answer said."""
         return EngineRef(name="opa", version=self._version)
 
-    def evaluate(self, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str) -> Mapping[str, Any]:
+    def evaluate(
+        self, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str, decision_id: str | None = None
+    ) -> Mapping[str, Any]:
         """Return the object of the rule `entrypoint`; see the port."""
         verify_question(entrypoint, bundle_digest)
-        status, body = self._client.ask(f"data/{entrypoint}?{_PARAMETERS}", b'{"input":%b}' % format_input(document))
+        question = b'{"input":%b}' % format_input(document)
+        status, body = self._client.ask(f"data/{entrypoint}?{_PARAMETERS}", question, decision_id=decision_id)
         if status != HTTPStatus.OK:
             raise EngineFailed(f"OPA answered {status}: failed at {_find_place(body)}", failure="error")
         answer = parse_object(body, limit_bytes=_MAX_BODY_BYTES)
@@ -123,17 +129,22 @@ class _DecisionClient(OpaClient):  # type: ignore[misc]  # untyped
         session.mount("http://", _UnixAdapter(path) if path else HTTPAdapter(pool_maxsize=CONNECTIONS))
         return session
 
-    def ask(self, path: str, body: bytes) -> tuple[int, bytes]:
-        """Post JSON; return status and body. Raises EngineFailed if they are not there in time."""
-        return self._call("POST", f"{self.root_url}/{path}", body)
+    def ask(self, path: str, body: bytes, *, decision_id: str | None) -> tuple[int, bytes]:
+        """Post JSON; return status and body. Raises EngineFailed if they are not there in time.
+
+        OPA makes an id of its own for each decision; its decision log can hold ours beside it (`DECISION_HEADER`).
+        """
+        return self._call("POST", f"{self.root_url}/{path}", body, decision_id=decision_id)
 
     def ask_health(self) -> tuple[int, bytes]:
         """Ask whether the server has its bundles. Raises EngineFailed if it does not answer."""
         return self._call("GET", f"{self.schema}{self.host}:{self.port}/health?bundles=true", None)
 
-    def _call(self, method: str, url: str, body: bytes | None) -> tuple[int, bytes]:
+    def _call(self, method: str, url: str, body: bytes | None, *, decision_id: str | None = None) -> tuple[int, bytes]:
         deadline_s = time.monotonic() + self.timeout
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        if decision_id is not None:
+            headers[DECISION_HEADER] = decision_id
         try:
             with self._session.request(
                 method, url, data=body, headers=headers, timeout=self.timeout, allow_redirects=False, stream=True

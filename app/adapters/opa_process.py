@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,18 +29,21 @@ TAIL_CHARS: Final = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpaProcess:
-    """A running server: `url` as `OpaEngine` takes it, `pid` to stop it by."""
+    """A running server: `url` as `OpaEngine` takes it, `pid` to stop it by, `log` is what it prints."""
 
     url: str
     pid: int
+    log: Path
 
 
 @contextlib.contextmanager
-def running_opa(program: Path, source: Bundle | bytes, *, by_socket: bool = True) -> Iterator[OpaProcess]:
+def running_opa(
+    program: Path, source: Bundle | bytes, *, by_socket: bool = True, options: Sequence[str] = ()
+) -> Iterator[OpaProcess]:
     """Yield a server that has `source` and answers; stop it at the end.
 
     `source` is a bundle's content, or an archive as OPA reads them. It listens on a unix socket, or on a free port
-    of loopback. Raises Unavailable, with its last words, if it does not come up.
+    of loopback; `options` are more of `opa run`'s. Raises Unavailable, with its last words, if it does not come up.
     """
     with tempfile.TemporaryDirectory(prefix="assay-opa-") as folder:
         place = Path(folder)
@@ -50,9 +53,10 @@ def running_opa(program: Path, source: Bundle | bytes, *, by_socket: bool = True
         else:
             write_bundle(source, bundle)
         address = f"unix://{place / 'opa.sock'}" if by_socket else f"127.0.0.1:{_find_free_port()}"
-        with _started(program, bundle, address, log=place / "log") as process:
+        log = place / "log"
+        with _started(program, bundle, address, log=log, more=options) as process:
             url = address if by_socket else f"http://{address}"
-            yield OpaProcess(url=url, pid=process.pid)
+            yield OpaProcess(url=url, pid=process.pid, log=log)
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
@@ -67,8 +71,11 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _started(program: Path, bundle: Path, address: str, *, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _started(
+    program: Path, bundle: Path, address: str, *, log: Path, more: Sequence[str]
+) -> Iterator[subprocess.Popen[bytes]]:
     options = ["--set", f"bundles.{BUNDLE}.resource=file://{bundle}", "--log-level=error", "--skip-version-check"]
+    options += more
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 -- the operator's own program
             [program, "run", "--server", f"--addr={address}", *options],

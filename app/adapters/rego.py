@@ -75,7 +75,14 @@ class RegoEngine:
         self.close: Callable[[], None] = weakref.finalize(self, self._workers.close)
         """End the workers; nothing may be asked afterwards. Done by itself when nobody holds the engine."""
 
-    def evaluate(self, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str) -> Mapping[str, Any]:
+    def evaluate(
+        self,
+        entrypoint: str,
+        document: Mapping[str, Any],
+        *,
+        bundle_digest: str,
+        decision_id: str | None = None,  # noqa: ARG002 -- it keeps no log
+    ) -> Mapping[str, Any]:
         """Return the object of the rule `entrypoint`; see the port."""
         question = _format_question(entrypoint, document, bundle_digest)
         with self._workers.one() as worker:

@@ -99,11 +99,13 @@ def decide_all(
     The engine is asked for all of them at once, and each took as long as they all did. `new_id` gives UUIDv7s.
     """
     started_ns = monotonic_ns()
+    ids = [f"dec_{new_id().hex}" for _ in askings]
     digests: list[str | None] = []
     answers: list[Answer | None] = []
     questions: list[Query] = []
-    for asking in askings:
-        question = Query(entrypoint=asking.query.entrypoint, document=input_document(asking.query, asking.now))
+    for asking, decision_id in zip(askings, ids, strict=True):
+        document = input_document(asking.query, asking.now)
+        question = Query(entrypoint=asking.query.entrypoint, document=document, decision_id=decision_id)
         try:
             digests.append(digest_input(question.document, asking.salt))
             answers.append(None)
@@ -116,7 +118,7 @@ def decide_all(
     latency_us = max(0, monotonic_ns() - started_ns) // 1000
     return [
         Decision(
-            decision_id=f"dec_{new_id().hex}",
+            decision_id=decision_id,
             decided_at=asking.now,
             entrypoint=asking.query.entrypoint,
             mode=mode,
@@ -129,7 +131,7 @@ def decide_all(
             failure=answer.failure,
             latency_us=latency_us,
         )
-        for asking, digest, answer in zip(askings, digests, whole, strict=True)
+        for asking, decision_id, digest, answer in zip(askings, ids, digests, whole, strict=True)
     ]
 
 
@@ -140,8 +142,15 @@ def input_document(query: Query, now: datetime) -> dict[str, Any]:
 
 def ask(engine: PolicyEngine, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str) -> Answer:
     """Return the engine's answer; the Deny of `engine_failed` for whatever goes wrong."""
+    return _ask(engine, Query(entrypoint=entrypoint, document=document), bundle_digest)
+
+
+def _ask(engine: PolicyEngine, question: Query, bundle_digest: str) -> Answer:
     try:
-        return _read(engine.evaluate(entrypoint, document, bundle_digest=bundle_digest))
+        found = engine.evaluate(
+            question.entrypoint, question.document, bundle_digest=bundle_digest, decision_id=question.decision_id
+        )
+        return _read(found)
     except EngineFailed as error:
         return _fail(error.failure, str(error))
     except Exception as error:  # noqa: BLE001 - whatever an engine does, nobody is paid because of it
@@ -151,7 +160,7 @@ def ask(engine: PolicyEngine, entrypoint: str, document: Mapping[str, Any], *, b
 def ask_all(engine: PolicyEngine, questions: Sequence[Query], *, bundle_digest: str) -> list[Answer]:
     """Return the engine's answer to each question, as `ask` does."""
     if len(questions) == 1:
-        return [ask(engine, questions[0].entrypoint, questions[0].document, bundle_digest=bundle_digest)]
+        return [_ask(engine, questions[0], bundle_digest)]
     try:
         found = engine.evaluate_all(questions, bundle_digest=bundle_digest)
         return [_read(answer) for _, answer in zip(questions, found, strict=True)]

@@ -44,7 +44,14 @@ def evaluate_each(
     answers: list[Mapping[str, Any] | EngineFailed] = []
     for question in questions:
         try:
-            answers.append(evaluate(question.entrypoint, question.document, bundle_digest=bundle_digest))
+            answers.append(
+                evaluate(
+                    question.entrypoint,
+                    question.document,
+                    bundle_digest=bundle_digest,
+                    decision_id=question.decision_id,
+                )
+            )
         except EngineFailed as error:
             answers.append(error)
     return answers
@@ -58,11 +65,14 @@ class PolicyEngine(Protocol):
         """The engine's name and version, for the record."""
         ...
 
-    def evaluate(self, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str) -> Mapping[str, Any]:
+    def evaluate(
+        self, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str, decision_id: str | None = None
+    ) -> Mapping[str, Any]:
         """Return the object that the rule `entrypoint` (`package/rule`) has for the input `document`.
 
-        Pure: the same entrypoint, document and bundle give the same object. May be called from any thread, and at
-        once. Keeps no part of `document` in a log, an error or a later evaluation.
+        Pure: the same entrypoint, document and bundle give the same object. `decision_id` is told to an engine that
+        keeps a log of its own, so that its lines can be found from ours, and changes nothing. May be called from any
+        thread, and at once. Keeps no part of `document` in a log, an error or a later evaluation.
         Raises `EngineFailed`, and no other Exception, when the rule fails, is undefined, is not an object, exceeds a
         bound (of time and memory too), or when the bundle `bundle_digest` is not at hand. An engine that failed answers
         the next call, and a rule that loops or explodes costs this process nothing but the wait.

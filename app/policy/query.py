@@ -28,10 +28,14 @@ _DROPPED = {"Mn", "Mc", "Me", "Cf"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """A question to a policy. `document` is JSON: integers, strings, booleans, null, arrays, objects."""
+    """A question to a policy. `document` is JSON: integers, strings, booleans, null, arrays, objects.
+
+    `decision_id` is what its answer will be known by, if it becomes a decision; no policy sees it.
+    """
 
     entrypoint: str
     document: Mapping[str, Any]
+    decision_id: str | None = None
 
 
 def payment_query(

@@ -249,11 +249,13 @@ class OpaOfBundles:
         self._servers: dict[str, PolicyEngine] = {}
         self.ref = EngineRef(name="opa", version="unknown")
 
-    def evaluate(self, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str) -> Mapping[str, Any]:
+    def evaluate(
+        self, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str, decision_id: str | None = None
+    ) -> Mapping[str, Any]:
         """Return the object of the rule `entrypoint`; see the port."""
         engine = self._servers.get(bundle_digest) or self._start(bundle_digest)
         try:
-            return engine.evaluate(entrypoint, document, bundle_digest=bundle_digest)
+            return engine.evaluate(entrypoint, document, bundle_digest=bundle_digest, decision_id=decision_id)
         finally:
             self.ref = engine.ref
 

@@ -163,7 +163,7 @@ class Odd(RegoEngine):
         super().__init__(read)
         self.ref = Odd.ref
 
-    def evaluate(self, entrypoint, document, *, bundle_digest):
+    def evaluate(self, entrypoint, document, *, bundle_digest, decision_id=None):
         return {**super().evaluate(entrypoint, document, bundle_digest=bundle_digest), "output": {"psp": "other"}}
 
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from app.adapters.opa import MIN_VERSION, OpaEngine
+from app.adapters.opa import DECISION_HEADER, MIN_VERSION, OpaEngine
 from app.adapters.opa_process import running_opa
 from app.errors import Malformed, Unavailable
 from app.policy.bundle import make_bundle
@@ -69,6 +69,16 @@ def test_an_answer_as_it_should_be_is_an_allow():
     """What the faults below are variations of."""
     with answering(http_answer("200 OK", answer())) as url:
         assert type(decide_by(open_engine(url)).outcome) is Allow
+
+
+def test_opas_own_decision_log_can_name_our_decision_as_the_operators_page_says(opa_program):
+    names = f"decision_logs.request_context.http.headers[0]={DECISION_HEADER}"
+    options = ["--log-level=info", "--set", "decision_logs.console=true", "--set", names]
+    with running_opa(opa_program, BUNDLE, options=options) as server:
+        decision = decide_by(open_engine(server.url))
+        assert type(decision.outcome) is Allow
+        wait_until(lambda: decision.decision_id in server.log.read_text())
+    assert f"request_context: {{http: {{headers: [{DECISION_HEADER}]}}}}" in (ROOT / "docs/operating.md").read_text()
 
 
 @pytest.mark.parametrize(

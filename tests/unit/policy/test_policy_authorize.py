@@ -32,7 +32,9 @@ class CountingEngine:
     def ref(self) -> EngineRef:
         return self._engine.ref
 
-    def evaluate(self, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str) -> Mapping[str, Any]:
+    def evaluate(
+        self, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str, decision_id: str | None = None
+    ) -> Mapping[str, Any]:
         self.asked += 1
         if self.fails:
             raise EngineFailed("told to", failure="timeout")

@@ -34,7 +34,7 @@ class Engine:
         self.answer = answer
         self.calls = []
 
-    def evaluate(self, entrypoint, document, *, bundle_digest):
+    def evaluate(self, entrypoint, document, *, bundle_digest, decision_id=None):
         self.calls.append((entrypoint, document, bundle_digest))
         if isinstance(self.answer, BaseException):
             raise self.answer

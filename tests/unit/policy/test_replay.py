@@ -72,7 +72,7 @@ class Told:
         self.answers = answers
         self.asked = []
 
-    def evaluate(self, entrypoint, document, *, bundle_digest):
+    def evaluate(self, entrypoint, document, *, bundle_digest, decision_id=None):
         self.asked.append((entrypoint, document, bundle_digest))
         answer = self.answers["own" if bundle_digest == OWN else "candidate"]
         if isinstance(answer, Exception):
