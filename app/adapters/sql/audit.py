@@ -8,10 +8,10 @@ forced, because whoever tampers with a SQLite file may store text where bytes be
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from app.adapters.sql.audit_driver import Driver, connect, hide_password, parse_vkey
+from app.adapters.sql.audit_driver import Driver, Leaves, connect, hide_password, parse_vkey
 from app.adapters.sql.audit_rows import verify_derived, verify_extent
 from app.errors import Malformed, Unavailable
 from app.ledger.entry import parse_entry_id
@@ -27,7 +27,7 @@ _NEWEST = "SELECT CAST(note AS {blob}) FROM checkpoint WHERE tenant = ? ORDER BY
 _CHECKPOINTS = """
 SELECT size, CAST(note AS {blob}) FROM checkpoint WHERE tenant = ? AND size > ? ORDER BY size LIMIT ?"""
 _HEAD = "SELECT size, CAST(root AS {blob}), settled_seq, frozen FROM head WHERE tenant = ?"
-_TILES = "SELECT number, CAST(data AS {blob}) FROM tile WHERE tenant = ? AND level = ? AND number >= ? AND number < ?"
+_TILE = "SELECT CAST(data AS {blob}) FROM tile WHERE tenant = ? AND level = ? AND number = ?"
 _ROOTS = """
 SELECT CAST(root AS {blob}) FROM tile WHERE tenant = ? AND level = ? AND number >= ? AND number < ? ORDER BY number"""
 _HASHES = "SELECT CAST(hash AS {blob}) FROM leaf WHERE tenant = ? AND idx >= ? AND idx < ? ORDER BY idx"
@@ -105,15 +105,13 @@ class DatabaseSource:
 
     def iter_bundles(self, start: int, stop: int, size: int) -> Iterator[Bundle]:
         """Yield the entries by the index of their leaf, with the hashes of the leaf rows and the tile's row."""
-        tiles = self._read_tile_rows(0, start, min(stop, size // TILE_WIDTH))
-        rows = self._driver.iter_leaves(self._tenant, start * TILE_WIDTH, min(stop * TILE_WIDTH, size))
         expected = iter(range(start, stop))
-        for number, entries, hashes in rows:
-            for missing in iter(lambda: next(expected), number):
-                yield self._bundle(missing, (), b"", tiles, size)
-            yield self._bundle(number, entries, hashes, tiles, size)
+        for leaves in self._driver.iter_leaves(self._tenant, start * TILE_WIDTH, min(stop * TILE_WIDTH, size)):
+            for missing in iter(lambda: next(expected), leaves.number):
+                yield Bundle(missing, (), (b"",))
+            yield self._bundle(leaves, size)
         for missing in expected:
-            yield self._bundle(missing, (), b"", tiles, size)
+            yield Bundle(missing, (), (b"",))
 
     def read_tiles(self, level: int, number: int, width: int) -> tuple[bytes, ...]:
         """Return the hashes or roots of the rows below, and the tile's own row if it is full."""
@@ -125,7 +123,8 @@ class DatabaseSource:
         joined = b"".join([_bytes(row[0]) for row in below])
         if width < TILE_WIDTH:
             return (joined,)
-        return joined, self._require_tile(self._read_tile_rows(level, number, number + 1), level, number)
+        rows = self._fetch(_TILE, level, number)
+        return joined, self._require_tile(_bytes(rows[0][0]) if rows else None, level, number)
 
     def name_tile(self, level: int, number: int, width: int, copy: int) -> str:
         """Return the table and the tile."""
@@ -172,20 +171,17 @@ class DatabaseSource:
     def _fetch(self, statement: str, *arguments: object) -> list[tuple[Any, ...]]:
         return self._driver.fetch(statement, self._tenant, *arguments)
 
-    def _read_tile_rows(self, level: int, start: int, stop: int) -> dict[int, bytes]:
-        return {number: _bytes(data) for number, data in self._fetch(_TILES, level, start, stop)}
+    def _bundle(self, leaves: Leaves, size: int) -> Bundle:
+        copies: tuple[bytes, ...] = (leaves.hashes,)
+        if tile_width(0, leaves.number, size) == TILE_WIDTH:
+            copies = (leaves.hashes, self._require_tile(leaves.tile, 0, leaves.number))
+        return Bundle(leaves.number, leaves.entries, copies)
 
-    def _bundle(
-        self, number: int, entries: Sequence[bytes], hashes: bytes, tiles: dict[int, bytes], size: int
-    ) -> Bundle:
-        full = tile_width(0, number, size) == TILE_WIDTH
-        return Bundle(number, entries, (hashes, self._require_tile(tiles, 0, number)) if full else (hashes,))
-
-    def _require_tile(self, tiles: dict[int, bytes], level: int, number: int) -> bytes:
-        if number not in tiles:
+    def _require_tile(self, tile: bytes | None, level: int, number: int) -> bytes:
+        if tile is None:
             path = tile_path(TileId(level=level, index=number))
             raise TamperedError(Place(what="the row is missing", path=f"table tile, {path}"))
-        return tiles[number]
+        return tile
 
 
 def _bytes(value: object) -> bytes:

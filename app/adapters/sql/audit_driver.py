@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 from urllib.parse import quote
 from uuid import UUID
 
@@ -22,19 +22,31 @@ CONNECT_TIMEOUT_S = 5
 BUSY_TIMEOUT_S = 5.0
 MMAP_BYTES = 1 << 40  # more than any file: SQLite reads without copying
 
-Leaves = tuple[int, Sequence[bytes], bytes]
-"""A bundle's number, its entries, and its leaf rows' hashes joined."""
+
+class Leaves(NamedTuple):
+    """A bundle's number, its entries, its leaf rows' hashes joined, and its level 0 tile's row if it has one."""
+
+    number: int
+    entries: Sequence[bytes]
+    hashes: bytes
+    tile: bytes | None
+
 
 # The first reads what is there and nothing else; the second any type, and slowly.
 _SQLITE_LEAVES = """
 SELECT e.body, l.hash FROM leaf l LEFT JOIN entry e ON e.seq = l.seq AND e.tenant = l.tenant
 WHERE l.tenant = ? AND l.idx >= ? AND l.idx < ? ORDER BY l.idx"""
+_TILE = "SELECT CAST(data AS {blob}) FROM tile WHERE tenant = ? AND level = 0 AND number = ?"
+_SQLITE_TILES = """
+SELECT number, CAST(data AS BLOB) FROM tile WHERE tenant = ? AND level = 0 AND number >= ? AND number < ?"""
 _JOINED_LEAVES = _SQLITE_LEAVES.replace("e.body, l.hash", "CAST(e.body AS {blob}), CAST(l.hash AS {blob})")
 
 # Entries are written in the order of `seq` and mostly get their indexes in that order: two scans along the keys are
-# three times as fast as a join. There are no bodies from a bundle for which that does not hold: it is joined.
+# three times as fast as a join. There are no bodies from a bundle for which that does not hold: it is joined. Nor
+# is a tile sent that is the same as the leaves' hashes.
 _POSTGRES_BUNDLES = """
-SELECT first, hashes, CASE WHEN l.seqs = e.seqs AND bodies_stored = cardinality(l.seqs) THEN bodies END
+SELECT first, hashes, CASE WHEN l.seqs = e.seqs AND bodies_stored = cardinality(l.seqs) THEN bodies END,
+    (SELECT data = hashes FROM tile WHERE tenant = %s AND level = 0 AND number = first / 256) AS is_tile
 FROM generate_series(%s::bigint, %s::bigint - 1, 256) AS first, LATERAL (
     SELECT min(seq) AS low, max(seq) AS high, array_agg(seq) AS seqs, string_agg(hash, ''::bytea) AS hashes
     FROM (SELECT seq, hash FROM leaf WHERE tenant = %s AND idx >= first AND idx < least(first + 256, %s)
@@ -137,6 +149,9 @@ class SqliteDriver:
 
     def iter_leaves(self, tenant: str, start: int, stop: int) -> Iterator[Leaves]:
         """Read bundle by bundle."""
+        with _readable():
+            numbers = (start // BUNDLE_WIDTH, -(-stop // BUNDLE_WIDTH))
+            tiles = dict(self._connection.execute(_SQLITE_TILES, (tenant, *numbers)))
         for first in range(start, stop, BUNDLE_WIDTH):
             end = min(first + BUNDLE_WIDTH, stop)
             with _readable():
@@ -144,8 +159,9 @@ class SqliteDriver:
             if not rows:
                 continue
             bodies, hashes = zip(*rows, strict=True)
-            if {*map(type, bodies), *map(type, hashes)} == {bytes}:
-                yield first // BUNDLE_WIDTH, bodies, b"".join(hashes)
+            number = first // BUNDLE_WIDTH
+            if set(map(type, bodies)) == set(map(type, hashes)) == {bytes}:
+                yield Leaves(number, bodies, b"".join(hashes), tiles.get(number))
             else:  # tampered with: slower is no matter
                 yield _join_leaves(self, tenant, first, end)
 
@@ -188,17 +204,17 @@ class PostgresDriver:
     def iter_leaves(self, tenant: str, start: int, stop: int) -> Iterator[Leaves]:
         """Stream bundle by bundle: the server reads the next ones while the caller hashes."""
         for begin in range(start, stop, _WINDOW):
-            window = (begin, min(begin + _WINDOW, stop), tenant, stop, tenant)
-            for first, hashes, bodies in self._iter_bundles(window):
+            window = (tenant, begin, min(begin + _WINDOW, stop), tenant, stop, tenant)
+            for first, hashes, bodies, is_tile in self._iter_bundles(begin, window):
                 if bodies is not None:
-                    yield first // BUNDLE_WIDTH, bodies, hashes
+                    number = first // BUNDLE_WIDTH
+                    yield Leaves(number, bodies, hashes, hashes if is_tile else _find_tile(self, tenant, number))
                 elif hashes is not None:
                     yield _join_leaves(self, tenant, first, min(first + BUNDLE_WIDTH, stop))
 
-    def _iter_bundles(self, window: tuple[int, int, str, int, str]) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of `_POSTGRES_BUNDLES` by their first leaf: SQL promises no order."""
+    def _iter_bundles(self, expected: int, window: tuple[object, ...]) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of `_POSTGRES_BUNDLES` by their first leaf, from `expected` on: SQL promises no order."""
         ready: dict[int, tuple[Any, ...]] = {}
-        expected = window[0]
         with _readable():
             for row in self._streaming.cursor(binary=True).stream(_POSTGRES_BUNDLES.encode(), window):
                 ready[row[0]] = row
@@ -227,4 +243,12 @@ def _join_leaves(driver: Driver, tenant: str, start: int, stop: int) -> Leaves:
         if body is None:
             what = "its leaf names an entry row that is missing"
             raise TamperedError(Place(what=what, entry_index=index, path="table entry"))
-    return start // BUNDLE_WIDTH, [body for body, _ in rows], b"".join([leaf or b"" for _, leaf in rows])
+    number = start // BUNDLE_WIDTH
+    hashes = b"".join([leaf or b"" for _, leaf in rows])
+    return Leaves(number, [body for body, _ in rows], hashes, _find_tile(driver, tenant, number))
+
+
+def _find_tile(driver: Driver, tenant: str, number: int) -> bytes | None:
+    """Return the row of a level 0 tile: as nothing if it is NULL, where there can be none."""
+    rows = driver.fetch(_TILE, tenant, number)
+    return (rows[0][0] or b"") if rows else None

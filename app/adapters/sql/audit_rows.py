@@ -20,6 +20,12 @@ FROM head h WHERE h.tenant = ?"""
 _TILES = """
 SELECT h.size, t.level, min(t.number), max(t.number), count(*)
 FROM head h JOIN tile t ON t.tenant = h.tenant WHERE h.tenant = ? GROUP BY h.size, t.level ORDER BY t.level"""
+# How many numbers there are from the first entry's to the settled one, or above it with a leaf; no row if there are
+# leaves that are not re-hashed. As many leaves as that, and no number is left for an entry without one.
+_ROOM = """
+SELECT h.settled_seq - (SELECT min(e.seq) FROM entry e WHERE e.tenant = h.tenant) + 1
+     + (SELECT count(*) FROM leaf l WHERE l.tenant = h.tenant AND l.seq > h.settled_seq)
+FROM head h WHERE h.tenant = ? AND NOT EXISTS (SELECT 1 FROM leaf l WHERE l.tenant = h.tenant AND l.idx >= ?)"""
 # Each leaf names an entry of its own, so that counts are enough; looking each up would take as long as hashing. Of
 # the leaves, only those are counted that are not re-hashed.
 _SETTLED = """
@@ -60,12 +66,17 @@ def verify_extent(driver: Driver, tenant: str, start: int, size: int) -> None:
         if first < 0 or last >= full or count != full:
             what = f"tiles {first} to {last} of level {level}, where the tree has {full}"
             raise TamperedError(Place(what=what, path="table tile"))
+    if start or driver.fetch(_ROOM, tenant, size) != [(size,)]:
+        _verify_settled(driver, tenant, start, size)
+    _verify_tenant(driver, tenant)
+
+
+def _verify_settled(driver: Driver, tenant: str, start: int, size: int) -> None:
     settled, others = driver.fetch(_SETTLED, start, size, tenant)[0]
     if settled != size - start + others:
         skipped = driver.fetch(_SKIPPED, tenant)[0][0]
         what = f"the entry with seq {skipped} has no index, and the head says that it was looked at"
         raise TamperedError(Place(what=what, path="head row"))
-    _verify_tenant(driver, tenant)
 
 
 def _verify_tenant(driver: Driver, tenant: str) -> None:
