@@ -26,7 +26,7 @@ from urllib3.exceptions import HTTPError
 
 from app.errors import Malformed
 from app.policy.decision import EngineRef
-from app.policy.ports import EngineFailed, evaluate_each
+from app.policy.ports import EngineFailed
 from app.policy.query import Query
 from app.policy.question import MAX_ANSWER_BYTES, format_input, parse_object, require_object, verify_question
 
@@ -67,9 +67,13 @@ class OpaEngine:
         self, entrypoint: str, document: Mapping[str, Any], *, bundle_digest: str, decision_id: str | None = None
     ) -> Mapping[str, Any]:
         """Return the object of the rule `entrypoint`; see the port."""
-        verify_question(entrypoint, bundle_digest)
-        question = b'{"input":%b}' % format_input(document)
-        status, body = self._client.ask(f"data/{entrypoint}?{_PARAMETERS}", question, decision_id=decision_id)
+        question = Query(entrypoint=entrypoint, document=document, decision_id=decision_id)
+        return self._ask(question, bundle_digest, timeout_s=self._client.timeout)
+
+    def _ask(self, question: Query, bundle_digest: str, *, timeout_s: float) -> Mapping[str, Any]:
+        verify_question(question.entrypoint, bundle_digest)
+        path, body = f"data/{question.entrypoint}?{_PARAMETERS}", b'{"input":%b}' % format_input(question.document)
+        status, body = self._client.ask(path, body, decision_id=question.decision_id, timeout_s=timeout_s)
         if status != HTTPStatus.OK:
             raise EngineFailed(f"OPA answered {status}: failed at {_find_place(body)}", failure="error")
         answer = parse_object(body, limit_bytes=_MAX_BODY_BYTES)
@@ -81,10 +85,20 @@ class OpaEngine:
     def evaluate_all(
         self, questions: Sequence[Query], *, bundle_digest: str
     ) -> Sequence[Mapping[str, Any] | EngineFailed]:
-        """Return the answers; see the port. A few threads ask, each on a connection of its own."""
+        """Return the answers; see the port. A few threads ask, each on a connection of its own.
+
+        All of them have the time of one, so that a server that does not answer holds nobody up for longer.
+        """
+        deadline_s = time.monotonic() + self._client.timeout
 
         def ask(question: Query) -> Mapping[str, Any] | EngineFailed:
-            return evaluate_each(self.evaluate, [question], bundle_digest=bundle_digest)[0]
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                return EngineFailed("no time was left to ask", failure="timeout")
+            try:
+                return self._ask(question, bundle_digest, timeout_s=left_s)
+            except EngineFailed as error:
+                return error
 
         return list(self._askers.map(ask, questions))
 
@@ -129,29 +143,31 @@ class _DecisionClient(OpaClient):  # type: ignore[misc]  # untyped
         session.mount("http://", _UnixAdapter(path) if path else HTTPAdapter(pool_maxsize=CONNECTIONS))
         return session
 
-    def ask(self, path: str, body: bytes, *, decision_id: str | None) -> tuple[int, bytes]:
+    def ask(self, path: str, body: bytes, *, decision_id: str | None, timeout_s: float) -> tuple[int, bytes]:
         """Post JSON; return status and body. Raises EngineFailed if they are not there in time.
 
         OPA makes an id of its own for each decision; its decision log can hold ours beside it (`DECISION_HEADER`).
         """
-        return self._call("POST", f"{self.root_url}/{path}", body, decision_id=decision_id)
+        headers = {} if decision_id is None else {DECISION_HEADER: decision_id}
+        return self._call("POST", f"{self.root_url}/{path}", body, headers, timeout_s=timeout_s)
 
     def ask_health(self) -> tuple[int, bytes]:
         """Ask whether the server has its bundles. Raises EngineFailed if it does not answer."""
-        return self._call("GET", f"{self.schema}{self.host}:{self.port}/health?bundles=true", None)
+        url = f"{self.schema}{self.host}:{self.port}/health?bundles=true"
+        return self._call("GET", url, None, {}, timeout_s=self.timeout)
 
-    def _call(self, method: str, url: str, body: bytes | None, *, decision_id: str | None = None) -> tuple[int, bytes]:
-        deadline_s = time.monotonic() + self.timeout
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        if decision_id is not None:
-            headers[DECISION_HEADER] = decision_id
+    def _call(
+        self, method: str, url: str, body: bytes | None, more: Mapping[str, str], *, timeout_s: float
+    ) -> tuple[int, bytes]:
+        deadline_s = time.monotonic() + timeout_s
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **more}
         try:
             with self._session.request(
-                method, url, data=body, headers=headers, timeout=self.timeout, allow_redirects=False, stream=True
+                method, url, data=body, headers=headers, timeout=timeout_s, allow_redirects=False, stream=True
             ) as response:
                 return response.status_code, _read(response, deadline_s)
         except (requests.Timeout, TimeoutError):
-            raise EngineFailed(f"no answer in {self.timeout:g} s", failure="timeout") from None
+            raise EngineFailed(f"no answer in {timeout_s:.3g} s", failure="timeout") from None
         except (requests.RequestException, HTTPError, OSError) as error:
             raise EngineFailed(f"is not reachable: {type(error).__name__}", failure="unreachable") from None
 

@@ -71,3 +71,32 @@ def test_a_stopped_opa_under_load_denies_with_a_decision_each_and_charges_nothin
         if action == "payment.attempted":
             assert ("decision.recorded", decision_id) in order[:place], "decided and logged before anything acts on it"
             assert decided[decision_id]["data"]["result"]["verdict"] == "allow"
+
+
+def test_decisions_asked_for_while_opa_is_killed_are_each_on_the_log_as_they_were_answered(
+    tmp_path: Path, opa_program: Path
+) -> None:
+    body = {"entrypoint": "authz/decide", "input": {"authz": {"operation": "GET /livez", "scopes": []}}}
+    asked, killed = itertools.count(1), threading.Event()
+    with (
+        running_opa(opa_program, shipped()) as opa,
+        open_web(tmp_path, tenants=(TENANT,), policy_engine="opa", opa_url=opa.url) as web,
+    ):
+
+        def ask(_: int) -> tuple[int, dict]:
+            answer = web.post("/v1/decisions", json=body, headers=WAIT)
+            if next(asked) >= BEFORE and not killed.is_set():
+                killed.set()
+                os.kill(opa.pid, signal.SIGKILL)
+            return answer.status_code, answer.json
+
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            answers = list(pool.map(ask, range(BEFORE + AFTER)))
+        entries = [each["entry"] for each in web.list_entries("&action=decision.recorded")]
+
+    assert {status for status, _ in answers} == {201}
+    logged = {entry["data"]["decision_id"]: entry["data"]["result"]["verdict"] for entry in entries}
+    assert logged == {answer["id"]: answer["verdict"] for _, answer in answers}
+    verdicts = Counter(logged.values())
+    assert set(verdicts) == {"allow", "deny"}
+    assert verdicts["allow"] >= BEFORE - CLIENTS

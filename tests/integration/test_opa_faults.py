@@ -168,6 +168,18 @@ def test_a_frozen_server_denies_in_time_and_answers_when_it_goes_on(opa_program)
         engine.close()
 
 
+def test_a_frozen_server_holds_many_questions_up_no_longer_than_one(opa_program):
+    with running_opa(opa_program, BUNDLE) as server:
+        engine = open_engine(server.url, timeout_s=0.5)
+        os.kill(server.pid, signal.SIGSTOP)
+        started_s = time.monotonic()
+        questions = [Query(entrypoint="t/decide", document={"x": number}) for number in range(64)]
+        answers = engine.evaluate_all(questions, bundle_digest=BUNDLE.digest)
+        assert [answer.failure for answer in answers] == ["timeout"] * 64
+        assert time.monotonic() - started_s < 64 * 0.5 / 8, "eight threads, each with its own time, would take four"
+        engine.close()
+
+
 def test_a_server_with_an_older_bundle_denies(opa_program):
     newer = make_bundle({"t/t.rego": MODULE + b"\n# changed\n"}, name="t")
     with running_opa(opa_program, BUNDLE) as server:
