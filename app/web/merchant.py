@@ -29,6 +29,8 @@ from app.ledger.prove import NotPublishedError
 from app.ledger.wait import Position
 from app.payments.record import format_record, is_record, parse_record
 from app.subjects.keep import keep_personal
+from app.subjects.personal import prepare_newcomer
+from app.subjects.ports import Newcomer
 from app.subjects.subject import format_subject_id, parse_personal
 from app.tlog.tree import leaf_hash
 from app.web.auth import caller, needs
@@ -97,32 +99,57 @@ class Entries:
         services, principal = self._services, caller()
         wait_s = read_wait_s(services.settings.wait_limit_s)
         key = read_idempotency_key(required=False)
-        if entry is not None and entry.personal:
+        newcomer: Newcomer | None = None
+        if entry is None or not entry.personal:
+            row = self.prepare(principal, value, key, entry)
+        elif entry.subject is None:
+            row, newcomer = self._seal_newcomer(entry, key)
+        else:
             return self._append_personal(entry, key, wait_s)
-        row = self.prepare(principal, value, key, entry)
+        personal = newcomer is not None
         if not wait_s:
             return answer_later(
-                partial(services.group.append_then, (row,)), lambda results: _answer_appended(row, results[0])
+                partial(services.group.append_then, (row,), kept=newcomer),
+                lambda results: self._answer_appended(row, results[0], personal=personal),
             )
         as_json = _wants_json()
         return answer_later(
-            partial(services.group.publish_then, row, timeout_s=wait_s),
-            lambda written: self._answer_written(row, *written, wait_s=wait_s, as_json=as_json),
+            partial(services.group.publish_then, row, timeout_s=wait_s, kept=newcomer),
+            lambda written: self._answer_written(row, *written, wait_s=wait_s, as_json=as_json, personal=personal),
         )
 
+    def _answer_appended(self, row: EntryRow, result: AppendResult, *, personal: bool) -> Response:
+        """Return where the receipt will be; of a personal entry also whom it is about."""
+        refuse_other_request(result, row.fingerprint)
+        if not personal:
+            return _appended(result)
+        return _appended(result, parse_entry(self._read_written(row, result)).subject)
+
     def _answer_written(
-        self, row: EntryRow, result: AppendResult, position: Position | None, *, wait_s: int, as_json: bool
+        self,
+        row: EntryRow,
+        result: AppendResult,
+        position: Position | None,
+        *,
+        wait_s: int,
+        as_json: bool,
+        personal: bool,
     ) -> Response:
         """Return the receipt if there is one."""
         if position is None:
-            return _answer_appended(row, result)
+            return self._answer_appended(row, result, personal=personal)
         refuse_other_request(result, row.fingerprint)
-        body = self._read(row.tenant, result.id).body if result.replayed else row.body
+        body = self._read_written(row, result)
         receipt = self._services.prover.receipt(row.tenant, position.index, body, position.published)
-        return _received(result, position.index, receipt, wait_s, as_json=as_json)
+        subject = parse_entry(body).subject if personal else None
+        return _received(result, position.index, receipt, wait_s, as_json=as_json, subject=subject)
+
+    def _read_written(self, row: EntryRow, result: AppendResult) -> bytes:
+        """Return the bytes of what was logged for this request, now or when it came first."""
+        return self._read(row.tenant, result.id).body if result.replayed else row.body
 
     def _append_personal(self, entry: EntryIn, key: str | None, wait_s: int | None) -> Response:
-        """Append one entry whose personal facts are sealed; no group commit, as they commit together."""
+        """Append one entry about a subject that may have a key: under its lock, in a transaction of its own."""
         services, tenant = self._services, caller().tenant
         result = self._seal(entry, key)
         position = services.watch.wait(tenant, result.seq, timeout_s=wait_s) if wait_s else None
@@ -134,16 +161,12 @@ class Entries:
         return _received(result, position.index, receipt, wait_s, as_json=_wants_json(), subject=subject)
 
     def _seal(self, entry: EntryIn, key: str | None) -> AppendResult:
-        """Append the entry about its subject, or about a new one."""
+        """Append the entry about its subject."""
         services, principal = self._services, caller()
-        refuse_card_numbers(entry.personal)
-        personal = parse_personal(entry.personal)
-        draft = self._draft(principal, entry, digest_key(key) if key else None)
-        said = canonical([draft.action, draft.subject, draft.ref, draft.data, personal])
-        fingerprint = services.fingerprint(said) if key else None
+        draft, personal, fingerprint = self._draft_personal(principal, entry, key)
         result = keep_personal(
             principal.tenant,
-            replace(draft, subject=draft.subject or format_subject_id(services.new_entry_id())),
+            draft,
             personal,
             store=services.payment_store,
             entry_id=services.new_entry_id(),
@@ -154,6 +177,31 @@ class Entries:
         )
         refuse_other_request(result, fingerprint)
         return result
+
+    def _seal_newcomer(self, entry: EntryIn, key: str | None) -> tuple[EntryRow, Newcomer]:
+        """Return the row of an entry about a new subject, and what is kept with it."""
+        services, principal = self._services, caller()
+        draft, personal, fingerprint = self._draft_personal(principal, entry, key)
+        return prepare_newcomer(
+            principal.tenant,
+            replace(draft, subject=format_subject_id(services.new_entry_id())),
+            personal,
+            entry_id=services.new_entry_id(),
+            prepare=lambda tenant, whole, entry_id: prepare(
+                services.registry, tenant, whole, entry_id=entry_id, fingerprint=fingerprint
+            ),
+            random_bytes=os.urandom,
+        )
+
+    def _draft_personal(
+        self, principal: Principal, entry: EntryIn, key: str | None
+    ) -> tuple[Draft, dict[str, str], bytes | None]:
+        """Return the entry without its personal facts, those, and the request's fingerprint if it has a key."""
+        refuse_card_numbers(entry.personal)
+        personal = parse_personal(entry.personal)
+        draft = self._draft(principal, entry, digest_key(key) if key else None)
+        said = canonical([draft.action, draft.subject, draft.ref, draft.data, personal])
+        return draft, personal, self._services.fingerprint(said) if key else None
 
     def list_page(self, query: ListQuery) -> Response:
         """Return a page of published entries."""
@@ -243,11 +291,6 @@ def refuse_other_request(result: AppendResult, fingerprint: bytes | None) -> Non
             "this Idempotency-Key was used with another request; use a new key for a new request",
             code="idempotency_mismatch",
         )
-
-
-def _answer_appended(row: EntryRow, result: AppendResult) -> Response:
-    refuse_other_request(result, row.fingerprint)
-    return _appended(result)
 
 
 def _wants_json() -> bool:
