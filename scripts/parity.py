@@ -10,10 +10,12 @@ one answer differs, or if the policies leave the portable dialect, for which alo
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -23,6 +25,7 @@ from app.adapters.opa_process import running_opa
 from app.adapters.opa_tools import find_tool
 from app.adapters.rego import RegoEngine
 from app.adapters.rego_dialect import list_offences
+from app.ledger.canonical import canonical
 from app.policy.bundle import Bundle, load_bundle
 from app.policy.parity import Parity, compare_engines
 from app.policy.query import Query
@@ -54,6 +57,9 @@ def main() -> int:
     print(f"{parity.asked:,} questions to {len(list_entrypoints(policies))} entrypoints in {taken_s:.1f} s:")
     print(f"{parity.answered:,} answered by both engines, {parity.different} differences")
     print(f"{parity.failed_unlike:,} that neither answered, each in its own words")
+    counts = {"cases": parity.asked, "differences": parity.different}
+    digest = sha256(canonical({"bundle": policies.digest, **counts})).hexdigest()
+    print(f"to attach to a proposal: {json.dumps({'parity': {'digest': digest, **counts}})}")
     return 1 if parity.different or offences else 0
 
 

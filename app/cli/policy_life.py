@@ -103,7 +103,8 @@ SHADOW: Final = describe(
     "assay policy shadow 90679adb5aa7 -t acme",
     "assay policy shadow 90679adb5aa7 -t acme --reports reports.json",
     more="Reports are JSON: coverage {digest, percent}, parity {digest, cases, differences}, impact {digest, base, "
-    "decisions, changed, deny_to_allow}. The approver relies on them; the log gets them.",
+    "decisions, changed, deny_to_allow}. The approver relies on them; the log gets them. Impact is taken only as "
+    "`assay policy replay --digest DIGEST --json` printed and logged it.",
 )
 
 

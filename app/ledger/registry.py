@@ -282,7 +282,7 @@ REPLAY_ACTIONS = (
             },
             "forbidden": COUNT,
         },
-        {"candidate": _object({"name": _TITLE, "digest": SHA256}), "sign_off": CODE},
+        {"base": SHA256, "candidate": _object({"name": _TITLE, "digest": SHA256}), "sign_off": CODE},
     ),
     _action(
         "policy.reverified",

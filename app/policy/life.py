@@ -14,10 +14,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from app.errors import Broken, Conflict, NotFound, Refused, Rejected
-from app.ledger.entry import Draft, time_of_id
+from app.ledger.entry import Draft, Entry, parse_entry, time_of_id
 from app.policy.archive import Unpacked, digest_tests, parse_archive
 from app.policy.bundle import Bundle
-from app.policy.evidence import Approval, Reports, check_evidence
+from app.policy.evidence import Approval, Reports, check_evidence, check_impact
 from app.policy.kept import ASSAY, NEXT_STATES, KeptBundle, State
 from app.policy.ports import Append, BundleCheck, BundleStore, BundleTransaction, CheckResult
 from app.policy.signing import BundleSigner, sign_archive, verify_archive
@@ -80,11 +80,13 @@ class BundleLife:
     def propose(self, tenant: str, digest: str, reports: Reports, *, actor: str) -> KeptBundle:
         """Put a draft, or a retired bundle, into the shadow place, with reports; who is there becomes a draft again.
 
-        Raises NotFound, and Conflict (`bundle_state`) from another state.
+        Raises NotFound, Conflict (`bundle_state`) from another state, and as `check_impact`.
         """
+        replayed = self._find_replay(tenant, reports)
         with self.store.transaction() as tx:
             before, in_force = tx.lock_bundle(tenant, digest)
             _require_step(before, State.SHADOW)
+            _require_impact(before, in_force, reports, replayed)
             other = in_force.get(State.SHADOW)
             if other is not None:
                 tx.update_bundle(self._move(other, State.DRAFT))
@@ -97,18 +99,20 @@ class BundleLife:
     def activate(self, tenant: str, digest: str, approval: Approval, *, actor: str) -> KeptBundle:
         """Put the shadow bundle into force; the active one is retired in the same transaction.
 
-        Raises NotFound; Conflict (`bundle_state`, `bundle_superseded`, `evidence_stale`); Refused
-        (`approval_own_change`); Rejected (`bundle_refused`, and as `check_evidence`); Broken (`bundle_damaged`).
+        Raises NotFound; Conflict (`bundle_state`, `bundle_superseded`); Refused (`approval_own_change`); Rejected
+        (`bundle_refused`, and as `check_evidence` and `check_impact`); Broken (`bundle_damaged`).
         """
+        in_force = self.store.find_in_force(tenant)  # first: who loses a race finds the bundle active
         found = self.store.find_bundle(tenant, digest)
         if found is None:
             raise NotFound("there is no such bundle", code="bundle_unknown")
-        _require_approval(found, self.store.find_in_force(tenant), approval, actor)
+        replayed = self._find_replay(tenant, Reports.from_json(found.reports))
+        _require_approval(found, in_force, approval, actor, replayed)
         unpacked = self.read(tenant, digest)
         checked = self._require_sound(unpacked.bundle, unpacked.tests)
         with self.store.transaction() as tx:
             before, in_force = tx.lock_bundle(tenant, digest)
-            _require_approval(before, in_force, approval, actor)
+            _require_approval(before, in_force, approval, actor, replayed)
             active = in_force.get(State.ACTIVE)
             if active is not None:
                 self._retire(tx, active, reason="replaced", actor=actor)
@@ -170,6 +174,11 @@ class BundleLife:
             raise Broken(f"another bundle is kept under the digest {digest}", code="bundle_damaged")
         return unpacked
 
+    def _find_replay(self, tenant: str, reports: Reports) -> Entry | None:
+        """Return the log's word on the replay that the report on impact names, if it names one that is there."""
+        stored = None if reports.impact is None else self.store.find_replay(tenant, reports.impact.digest)
+        return None if stored is None else parse_entry(stored.body)
+
     def _require_same_tests(self, tenant: str, digest: str, tests: Mapping[str, bytes]) -> None:
         if digest_tests(self.read(tenant, digest).tests) != digest_tests(tests):
             raise Conflict(
@@ -214,7 +223,21 @@ def _require_step(kept: KeptBundle, state: State) -> None:
         raise Conflict(f"the bundle is {kept.state}, and cannot become {state} from there", code="bundle_state")
 
 
-def _require_approval(kept: KeptBundle, in_force: Mapping[State, KeptBundle], approval: Approval, actor: str) -> None:
+def _require_impact(
+    kept: KeptBundle, in_force: Mapping[State, KeptBundle], reports: Reports, replayed: Entry | None
+) -> None:
+    if reports.impact is not None:
+        active = in_force.get(State.ACTIVE)
+        check_impact(reports.impact, replayed, bundle=kept.digest, active=active.digest if active else None)
+
+
+def _require_approval(
+    kept: KeptBundle,
+    in_force: Mapping[State, KeptBundle],
+    approval: Approval,
+    actor: str,
+    replayed: Entry | None,
+) -> None:
     """Refuse what this person may not approve, or may not approve any more."""
     _require_step(kept, State.ACTIVE)
     if actor in {kept.author, kept.proposer}:
@@ -222,7 +245,9 @@ def _require_approval(kept: KeptBundle, in_force: Mapping[State, KeptBundle], ap
     active = in_force.get(State.ACTIVE)
     if (active.digest if active else None) != approval.replaces:
         raise Conflict("another bundle is active than the one to be replaced; look again", code="bundle_superseded")
-    check_evidence(Reports.from_json(kept.reports), approval)
+    reports = Reports.from_json(kept.reports)
+    _require_impact(kept, in_force, reports, replayed)
+    check_evidence(reports, approval)
 
 
 def _describe_tests(tests: Mapping[str, bytes], passed: int | None) -> dict[str, Any]:

@@ -151,6 +151,13 @@ class BundleStore(Protocol):
         """Return the entries about policies, the newest first, published or not; `before` is the last `seq` seen."""
         ...
 
+    def find_replay(self, tenant: str, report_digest: str) -> StoredEntry | None:
+        """Return the newest entry `policy.replayed` whose report has this digest, published or not; None if absent.
+
+        What else refers to that digest is passed over, whoever wrote it.
+        """
+        ...
+
     def list_without_active(self) -> Sequence[str]:
         """Return the tenants whose log is open and that have no active bundle."""
         ...

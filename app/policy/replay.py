@@ -280,6 +280,7 @@ def report_data(report: Mapping[str, Any], *, sign_off: str | None) -> dict[str,
     """Return the `data` of the entry `policy.replayed`. `sign_off`: by which code forbidden changes are accepted."""
     data = {name: report[name] for name in ("decisions", "different", "erased", "transitions", "forbidden")}
     data |= {
+        "base": report["base"],
         "report_digest": digest_report(report),
         "checkpoint_size": report["log"]["size"],
         "refused": sum(report["refused"].values()),

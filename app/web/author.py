@@ -22,7 +22,7 @@ from app.ledger.canonical import parse_json
 from app.ledger.entry import parse_entry
 from app.policy.archive import MAX_ARCHIVE_BYTES
 from app.policy.bundle import MAX_FILE_BYTES, Bundle
-from app.policy.evidence import Approval, Coverage, Impact, Parity, Reports
+from app.policy.evidence import Approval, parse_reports
 from app.policy.table import format_csv, list_rows, make_value, parse_csv
 from app.web.auth import caller, needs
 from app.web.policy_models import (
@@ -100,11 +100,7 @@ class Bundles:
 
     def propose(self, digest: str, body: ProposeIn) -> Response:
         """Put a bundle into the shadow place."""
-        reports = Reports(
-            coverage=Coverage(**body.coverage.model_dump()) if body.coverage else None,
-            parity=Parity(**body.parity.model_dump()) if body.parity else None,
-            impact=Impact(**body.impact.model_dump()) if body.impact else None,
-        )
+        reports = parse_reports(body.model_dump(exclude_none=True))
         return _json(self._policies.life.propose(caller().tenant, digest, reports, actor=caller().actor).to_json())
 
     def activate(self, digest: str, body: ApproveIn) -> Response:

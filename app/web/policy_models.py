@@ -92,7 +92,7 @@ class ParityIn(Model):
 
 
 class ImpactIn(Model):
-    """The report of a replay of past decisions against the bundle `base`."""
+    """The report of a replay of past decisions against the bundle `base`, as the log has it."""
 
     digest: Digest
     base: Digest

@@ -10,9 +10,11 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from app.errors import Conflict, NotFound
-from app.ledger.entry import parse_entry, time_of_id
+from app.ledger.entry import Draft, parse_entry, time_of_id
+from app.policy.evidence import Reports
 from app.policy.kept import ASSAY, KeptBundle, State
-from tests.parts.bundles import AUTHOR, SECOND, THIRD, WAIVE_ALL, full_reports, make, make_life
+from tests.fakes.people import ACTOR, append
+from tests.parts.bundles import AUTHOR, DIGEST, SECOND, THIRD, WAIVE_ALL, log_replay, make, make_life
 
 PATIENCE_S = 20
 HELD_S = 0.5
@@ -118,7 +120,7 @@ class BundleStoreContract:
         life.adopt("acme", make(1), {})
         kept, created = life.add("acme", make(2), {}, actor=AUTHOR)
         assert created
-        life.propose("acme", kept.digest, full_reports(make(1).digest), actor=AUTHOR)
+        life.propose("acme", kept.digest, Reports(), actor=AUTHOR)
         life.activate("acme", kept.digest, replace(WAIVE_ALL, replaces=make(1).digest), actor=SECOND)
         told = [(entry.action.removeprefix("policy.bundle_"), entry.actor) for entry in list_entries("acme")]
         assert told == [
@@ -134,6 +136,23 @@ class BundleStoreContract:
         assert [parse_entry(each.body) for each in history] == list_entries("acme")[::-1]
         assert store.find_in_force("acme")[State.ACTIVE].digest == make(2).digest
         assert store.find_bundle("acme", make(1).digest).state is State.RETIRED
+
+    def test_a_replay_is_found_by_its_report_in_its_own_log_whatever_else_refers_to_that(self, store) -> None:
+        assert store.find_replay("acme", DIGEST) is None
+        log_replay(store, "a" * 64, "b" * 64, report_digest="e" * 64)
+        log_replay(store, "a" * 64, "b" * 64)
+        log_replay(store, "f" * 64, "b" * 64, tenant="other")
+        other = Draft(
+            action="approval.given",
+            actor=ACTOR,
+            ref={"report": DIGEST},
+            data={"what": "report", "verdict": "approved"},
+        )
+        with store.transaction() as tx:
+            append(tx, "acme", other, uuid7())
+        found = parse_entry(store.find_replay("acme", DIGEST).body)
+        assert (found.action, found.data["candidate"]["digest"]) == ("policy.replayed", "a" * 64)
+        assert found.data["report_digest"] == DIGEST
 
     def test_a_bundle_that_is_locked_is_seen_as_its_holder_leaves_it(self, store) -> None:
         kept = add(store, new_bundle())
@@ -158,7 +177,7 @@ class BundleStoreContract:
         life = make_life(store, tmp_path)
         life.adopt("acme", make(1), {})
         kept, _ = life.add("acme", make(2), {}, actor=AUTHOR)
-        life.propose("acme", kept.digest, full_reports(make(1).digest), actor=AUTHOR)
+        life.propose("acme", kept.digest, Reports(), actor=AUTHOR)
         approval = replace(WAIVE_ALL, replaces=make(1).digest)
         together = threading.Barrier(4)
 
@@ -202,6 +221,6 @@ class BundleStoreContract:
             store.read_archive("acme", make().digest)
         kept, _ = make_life(store, tmp_path).add("acme", make(), {}, actor=AUTHOR)
         with pytest.raises(ZeroDivisionError):
-            make_life(store, tmp_path, append=fail).propose("acme", kept.digest, full_reports("b" * 64), actor=AUTHOR)
+            make_life(store, tmp_path, append=fail).propose("acme", kept.digest, Reports(), actor=AUTHOR)
         assert store.find_bundle("acme", kept.digest) == kept
         assert len(list_entries("acme")) == 1

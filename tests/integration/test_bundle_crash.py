@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from app.adapters.sql.policies import SqlBundleStore
+from app.policy.evidence import Reports
 from app.policy.kept import State
 from tests.fakes.people import append
-from tests.parts.bundles import AUTHOR, SECOND, WAIVE_ALL, full_reports, make, make_life
+from tests.parts.bundles import AUTHOR, SECOND, WAIVE_ALL, make, make_life
 from tests.parts.sql_stores import open_part, sqlite_url
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +36,7 @@ def take_steps(store, folder: Path, *, die_at: str | None = None) -> None:
     life = make_life(store, folder, append=append_or_die)
     kept, _ = life.add("acme", NEXT, {}, actor=AUTHOR)
     if kept.state is State.DRAFT:
-        life.propose("acme", NEXT.digest, full_reports(FIRST.digest), actor=AUTHOR)
+        life.propose("acme", NEXT.digest, Reports(), actor=AUTHOR)
     life.activate("acme", NEXT.digest, replace(WAIVE_ALL, replaces=FIRST.digest), actor=SECOND)
 
 

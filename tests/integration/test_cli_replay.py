@@ -125,6 +125,32 @@ def test_what_was_denied_and_would_be_allowed_needs_a_sign_off_that_is_logged(ca
     assert call("policy", "replay", "--tenant", "demo", "--bundle", folder, "--sign-off", "No Code").code == 1
 
 
+def test_only_what_a_replay_of_the_bundle_found_is_attached_to_a_proposal_and_relied_on(
+    call, candidate, tmp_path, monkeypatch
+):
+    issued = [
+        call("token", "issue", "-t", "demo", "-s", scope, "-q").out.strip()
+        for scope in ("policies:write", "policies:approve")
+    ]
+    monkeypatch.setenv("ASSAY_TOKEN", issued[0])
+    pushed = call("policy", "push", candidate("package kyc\n", "package kyc\n\nmarker := 1\n"), "-t", "demo", "-q")
+    digest, path = pushed.out.strip(), tmp_path / "reports.json"
+    own = json.loads(call("policy", "replay", "-t", "demo", "--json").out)["impact"]
+    found = json.loads(call("policy", "replay", "-t", "demo", "--digest", digest, "--json").out)["impact"]
+    assert (found["decisions"], found["changed"], found["deny_to_allow"]) == (PAYMENTS, 0, 0)
+    for said in (own, found | {"decisions": PAYMENTS + 1}, found | {"digest": "d" * 64}):
+        path.write_text(json.dumps({"impact": said}))
+        refused = call("policy", "shadow", digest, "-t", "demo", "--reports", str(path))
+        assert (refused.code, "attach its `impact`" in refused.err) == (1, True), refused.err
+    path.write_text(json.dumps({"impact": found}))
+    assert call("policy", "shadow", digest, "-t", "demo", "--reports", str(path)).code == 0
+    monkeypatch.setenv("ASSAY_TOKEN", issued[1])
+    waived = ("--waive", "coverage", "--waive", "parity", "--yes")
+    assert call("policy", "promote", digest, "-t", "demo", *waived, "--accept-deny-to-allow", "1").code == 1
+    promoted = call("policy", "promote", digest, "-t", "demo", *waived)
+    assert (promoted.code, promoted.out.strip()) == (0, digest)
+
+
 def test_the_report_that_is_written_is_the_one_whose_digest_is_logged(call, state, tmp_path):
     out = tmp_path / "impact.json"
     assert call("policy", "replay", "--tenant", "demo", "--out", str(out)).code == 0

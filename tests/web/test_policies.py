@@ -120,6 +120,8 @@ def test_two_people_change_what_decides_and_the_log_says_who(web: WebPart, autho
     closed = {"payments/payments.rego": DENY_ALL}
     tests = {**SHIPPED_TESTS, "payments/payments_test.rego": DENY_ALL_TEST}
     digest = push(web, author, pack("closed", closed, tests))
+    invented = {"digest": "d" * 64, "base": before, "decisions": 9, "changed": 0, "deny_to_allow": 0}
+    read_problem(step(web, author, digest, "shadow", {"impact": invented}), 422, "evidence_unproven")
     proposed = step(web, author, digest, "shadow", {"coverage": {"digest": "c" * 64, "percent": 96}})
     assert (proposed.status_code, proposed.json["state"]) == (200, "shadow")
 

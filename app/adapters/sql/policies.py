@@ -44,6 +44,11 @@ _HISTORY: Final = (
     .where(t.entry.c.tenant == _TENANT, t.IS_POLICY_EVENT)
     .order_by(t.entry.c.seq.desc())
 )
+_REPLAYED: Final = (
+    _HISTORY.join(t.entry_ref, sa.and_(t.entry_ref.c.tenant == t.entry.c.tenant, t.entry_ref.c.seq == t.entry.c.seq))
+    .where(t.entry_ref.c.value == _DIGEST, t.entry.c.action == "policy.replayed")
+    .limit(1)
+)
 _WITHOUT_ACTIVE: Final = (
     select(t.tenant.c.id)
     .where(
@@ -148,6 +153,12 @@ class SqlBundleStore:
         with reading(self._engine) as connection:
             found = connection.execute(page.limit(limit), {"of_tenant": tenant})
             return [StoredEntry(row.seq, row.idx, bytes(row.body)) for row in found]
+
+    def find_replay(self, tenant: str, report_digest: str) -> StoredEntry | None:
+        """Return the entry, by the index of what entries refer to."""
+        with reading(self._engine) as connection:
+            found = connection.execute(_REPLAYED, _names(tenant, report_digest)).first()
+        return None if found is None else StoredEntry(found.seq, found.idx, bytes(found.body))
 
     def list_without_active(self) -> Sequence[str]:
         """Return the tenants to adopt the shipped policies for."""

@@ -165,6 +165,16 @@ def test_a_digest_that_is_none_is_refused(call: Call, digest: str) -> None:
 def test_reports_that_are_none_are_refused(act, folder: Path, tmp_path: Path) -> None:
     digest = act("ada", "push", str(folder), "-t", "demo", "-q").out.strip()
     path = tmp_path / "r.json"
-    for said in ("[]", '{"other": {}}', '{"coverage": {"digest": "x", "percent": 1}}', '{"coverage": {"digest": 7}}'):
+    of_parity = '{"parity": {"digest": "%s", "cases": %d, "differences": %d}}'
+    for said in (
+        "[]",
+        '{"other": {}}',
+        '{"coverage": {"digest": "x", "percent": 1}}',
+        '{"coverage": {"digest": 7}}',
+        of_parity % ("c" * 64, 0, 0),
+        of_parity % ("c" * 64, 9, 10),
+    ):
         path.write_text(said)
         assert act("ada", "shadow", digest, "-t", "demo", "--reports", str(path)).code == 1
+    path.write_text(of_parity % ("c" * 64, 9, 9))
+    assert act("ada", "shadow", digest, "-t", "demo", "--reports", str(path)).code == 0

@@ -12,7 +12,18 @@ from app.policy.evidence import REPORTS, Approval, Reports
 from app.policy.kept import ASSAY, NEXT_STATES, State
 from app.policy.library import LOOK_S, BundleLibrary
 from app.policy.ports import CheckResult
-from tests.parts.bundles import AUTHOR, SECOND, TESTS, THIRD, WAIVE_ALL, full_reports, make, make_life, make_signer
+from tests.parts.bundles import (
+    AUTHOR,
+    SECOND,
+    TESTS,
+    THIRD,
+    WAIVE_ALL,
+    full_reports,
+    log_replay,
+    make,
+    make_life,
+    make_signer,
+)
 from tests.parts.sql_stores import open_part, sqlite_url
 
 FIRST, NEXT, LATER = make(1), make(2), make(3)
@@ -37,10 +48,16 @@ def life(store, tmp_path):
     return life
 
 
+def propose(life, reports: Reports, *, actor: str = AUTHOR, forbidden: int = 0):
+    """Add the next bundle, and propose it on a replay that is logged."""
+    life.add("acme", NEXT, TESTS, actor=AUTHOR)
+    log_replay(life.store, NEXT.digest, FIRST.digest, forbidden=forbidden)
+    return life.propose("acme", NEXT.digest, reports, actor=actor)
+
+
 @pytest.fixture
 def proposed(life):
-    life.add("acme", NEXT, TESTS, actor=AUTHOR)
-    return life.propose("acme", NEXT.digest, full_reports(FIRST.digest), actor=AUTHOR)
+    return propose(life, full_reports(FIRST.digest))
 
 
 def active(store) -> str:
@@ -68,8 +85,7 @@ def test_a_bundle_goes_from_draft_to_active_and_the_one_before_retires(life, pro
 
 
 def test_the_author_cannot_approve_even_what_another_proposed(life, store) -> None:
-    life.add("acme", NEXT, TESTS, actor=AUTHOR)
-    life.propose("acme", NEXT.digest, full_reports(FIRST.digest), actor=SECOND)
+    propose(life, full_reports(FIRST.digest), actor=SECOND)
     for alone in (AUTHOR, SECOND):
         refuse("approval_own_change", Refused, life.activate, "acme", NEXT.digest, APPROVAL, actor=alone)
     assert active(store) == FIRST.digest
@@ -78,6 +94,7 @@ def test_the_author_cannot_approve_even_what_another_proposed(life, store) -> No
 
 def test_the_way_back_needs_two_people_as_well(life, proposed, store) -> None:
     life.activate("acme", NEXT.digest, APPROVAL, actor=SECOND)
+    log_replay(store, FIRST.digest, NEXT.digest)
     life.propose("acme", FIRST.digest, full_reports(NEXT.digest), actor=THIRD)
     back = Approval(replaces=NEXT.digest)
     refuse("approval_own_change", Refused, life.activate, "acme", FIRST.digest, back, actor=THIRD)
@@ -88,8 +105,7 @@ def test_the_way_back_needs_two_people_as_well(life, proposed, store) -> None:
 
 @pytest.mark.parametrize("name", REPORTS)
 def test_a_report_that_is_missing_must_be_waived_by_name(life, store, name) -> None:
-    life.add("acme", NEXT, TESTS, actor=AUTHOR)
-    life.propose("acme", NEXT.digest, replace(full_reports(FIRST.digest), **{name: None}), actor=AUTHOR)
+    propose(life, replace(full_reports(FIRST.digest), **{name: None}))
     refuse("evidence_missing", Rejected, life.activate, "acme", NEXT.digest, APPROVAL, actor=SECOND)
     assert active(store) == FIRST.digest
     life.activate("acme", NEXT.digest, replace(APPROVAL, waived=[name]), actor=SECOND)
@@ -99,7 +115,6 @@ def test_a_report_that_is_missing_must_be_waived_by_name(life, store, name) -> N
     ("reports", "approval", "refusal"),
     [
         (full_reports(FIRST.digest, differences=1), APPROVAL, ("evidence_parity", Rejected)),
-        (full_reports(LATER.digest), APPROVAL, ("evidence_stale", Conflict)),
         (full_reports(FIRST.digest, deny_to_allow=3), APPROVAL, ("sign_off_missing", Rejected)),
         (
             full_reports(FIRST.digest, deny_to_allow=3),
@@ -111,17 +126,55 @@ def test_a_report_that_is_missing_must_be_waived_by_name(life, store, name) -> N
     ],
 )
 def test_an_approval_that_the_reports_do_not_carry_is_refused(life, store, reports, approval, refusal) -> None:
-    life.add("acme", NEXT, TESTS, actor=AUTHOR)
-    life.propose("acme", NEXT.digest, reports, actor=AUTHOR)
+    propose(life, reports, forbidden=reports.impact.deny_to_allow)
     refuse(*refusal, life.activate, "acme", NEXT.digest, approval, actor=SECOND)
     assert active(store) == FIRST.digest
 
 
 def test_deny_that_becomes_allow_is_accepted_by_its_number_and_logged(life, part) -> None:
-    life.add("acme", NEXT, TESTS, actor=AUTHOR)
-    life.propose("acme", NEXT.digest, full_reports(FIRST.digest, deny_to_allow=3), actor=AUTHOR)
+    propose(life, full_reports(FIRST.digest, deny_to_allow=3), forbidden=3)
     life.activate("acme", NEXT.digest, replace(APPROVAL, accepted_deny_to_allow=3), actor=SECOND)
     assert part.list_entries("acme")[-1].data["accepted_deny_to_allow"] == 3
+
+
+@pytest.mark.parametrize(
+    "logged",
+    [
+        {"candidate": LATER.digest},
+        {"candidate": None},
+        {"base": LATER.digest},
+        {"base": None},
+        {"report_digest": "e" * 64},
+        {"tenant": "other"},
+        {"forbidden": 1},
+        {"decisions": 51},
+        {"transitions": {"allow_to_allow": 48, "allow_to_deny": 2}},
+    ],
+    ids=" ".join,
+)
+def test_a_report_on_impact_is_refused_unless_the_log_says_the_same_of_a_replay_of_this_bundle(life, store, logged):
+    life.add("acme", NEXT, TESTS, actor=AUTHOR)
+    log_replay(store, **({"candidate": NEXT.digest, "base": FIRST.digest} | logged))
+    reports = full_reports(FIRST.digest)
+    refuse("evidence_unproven", Rejected, life.propose, "acme", NEXT.digest, reports, actor=AUTHOR)
+    assert store.find_bundle("acme", NEXT.digest).state is State.DRAFT
+
+
+def test_an_impact_against_another_bundle_than_the_active_one_is_stale(life, store) -> None:
+    life.add("acme", NEXT, TESTS, actor=AUTHOR)
+    log_replay(store, NEXT.digest, LATER.digest)
+    stale = full_reports(LATER.digest)
+    refuse("evidence_stale", Conflict, life.propose, "acme", NEXT.digest, stale, actor=AUTHOR)
+
+
+def test_the_sign_off_holds_against_the_log_whatever_became_of_the_report_beside_the_bundle(life, store) -> None:
+    kept = propose(life, full_reports(FIRST.digest, deny_to_allow=3), forbidden=3)
+    harmless = full_reports(FIRST.digest)
+    with store.transaction() as tx:
+        tx.lock_bundle("acme", NEXT.digest)
+        tx.update_bundle(replace(kept, reports=harmless.to_json()))
+    refuse("evidence_unproven", Rejected, life.activate, "acme", NEXT.digest, APPROVAL, actor=SECOND)
+    assert active(store) == FIRST.digest
 
 
 def test_a_bundle_that_fails_its_check_is_neither_kept_nor_activated(life, proposed, store, tmp_path) -> None:
