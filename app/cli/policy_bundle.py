@@ -9,9 +9,11 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from app.adapters.bundle_key import BundleKey
 from app.cli.acting import acting
 from app.cli.opening import open_installation
 from app.cli.output import PLAIN, AsJson, OfTenant, Quiet, describe, print_json, print_line, print_table, tell
+from app.cli.policy_key import print_key
 from app.credentials.ports import Scope
 from app.errors import Malformed, NotFound, Rejected
 from app.ledger.canonical import parse_json
@@ -135,11 +137,8 @@ def public_key(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Print the public key."""
     with open_installation() as installation:
         signer = installation.policies.signer
-        if as_json:
-            print_json({"key_id": signer.key_id, "algorithm": "ES256", "key": signer.public_pem})
-            return
-        tell(f"key id {signer.key_id}, ES256", quiet=quiet)
-        sys.stdout.write(signer.public_pem)
+        key = BundleKey(key_id=signer.key_id, state="signs", public_pem=signer.public_pem)
+    print_key(key, as_json=as_json, quiet=quiet)
 
 
 @bundle_app.command(

@@ -16,6 +16,7 @@ from app.cli.acting import acting
 from app.cli.opening import open_installation
 from app.cli.output import AsJson, OfTenant, Quiet, Yes, describe, print_json, print_line, print_table, tell
 from app.cli.policy_bundle import bundle_app, data_app, find_digest
+from app.cli.policy_key import key_app
 from app.credentials.ports import Scope
 from app.errors import Malformed, Refused
 from app.ledger.canonical import parse_json
@@ -41,6 +42,7 @@ def register(group: typer.Typer) -> None:
     group.command(help=HISTORY)(history)
     group.add_typer(bundle_app, name="bundle")
     group.add_typer(data_app, name="data")
+    group.add_typer(key_app, name="key")
 
 
 PUSH: Final = describe(

@@ -1,6 +1,7 @@
 """The only place where adapters meet ports. Everything is built here, from one `Settings`."""
 
 from app.wiring.installation import (
+    BUNDLE_KEYS,
     CLOCK,
     JOURNAL_FILE,
     PAYMENT_SECRET,
@@ -15,6 +16,7 @@ from app.wiring.services import Services, build_services
 from app.wiring.setup import add_tenant, initialise
 
 __all__ = [
+    "BUNDLE_KEYS",
     "CLOCK",
     "JOURNAL_FILE",
     "PAYMENT_SECRET",

@@ -16,15 +16,16 @@ import pytest
 import requests
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from app.adapters.bundle_key import BundleKey, retire_bundle_key, rotate_bundle_key
 from app.credentials.ports import Scope
 from app.policy.archive import format_archive, parse_archive
 from app.policy.bundle import make_bundle
 from app.policy.signing import sign_archive
-from app.wiring import find_shipped
+from app.wiring import BUNDLE_KEYS, find_shipped
 from app.wiring.policies import load_folder
 from tests.parts.assay import find_free_port, wait_until
 from tests.parts.bundles import make_signer
-from tests.parts.web import open_web
+from tests.parts.web import WebPart, open_web
 
 BUNDLE, TESTS = load_folder(find_shipped("policies"))
 NEXT = make_bundle({**BUNDLE.files, "marker/marker.rego": b'package marker\n\nx := "next"\n'}, name="assay")
@@ -134,8 +135,11 @@ def serving(app: Any) -> Iterator[str]:
 
 
 @contextmanager
-def running(opa: str, folder: Path, url: str, signer, token: str = "none") -> Iterator[str]:
-    """Run an OPA server that pulls `assay.tar.gz` from `url` every second."""
+def running(
+    opa: str, folder: Path, url: str, signer, token: str = "none", *, following: BundleKey | None = None
+) -> Iterator[str]:
+    """Run an OPA server that pulls `assay.tar.gz` from `url` every second; with a `following` key it believes both."""
+    keys = {signer.key_id: signer.public_pem} | ({following.key_id: following.public_pem} if following else {})
     config = {
         "services": {"assay": {"url": url, "credentials": {"bearer": {"token": token}}}},
         "bundles": {
@@ -143,10 +147,10 @@ def running(opa: str, folder: Path, url: str, signer, token: str = "none") -> It
                 "service": "assay",
                 "resource": "v1/policy/bundles/assay.tar.gz",
                 "polling": {"min_delay_seconds": 1, "max_delay_seconds": 1},
-                "signing": {"keyid": signer.key_id},
+                "signing": {} if following else {"keyid": signer.key_id},
             }
         },
-        "keys": {signer.key_id: {"algorithm": "ES256", "key": signer.public_pem}},
+        "keys": {key_id: {"algorithm": "ES256", "key": pem} for key_id, pem in keys.items()},
     }
     (folder / "opa.json").write_text(json.dumps(config))
     port = find_free_port()
@@ -170,6 +174,31 @@ def read_revision(opa_url: str) -> str | None:
     return revision
 
 
+def promote_next(web: WebPart) -> None:
+    """Bring `NEXT` into force in the place of `BUNDLE`."""
+    web.installation.policies.life.add("acme", NEXT, TESTS, actor="token:tok_author")
+    path = f"/v1/policy/bundles/{NEXT.digest}"
+    assert web.post(f"{path}:shadow", json={}).status_code == 200
+    approval = {"replaces": BUNDLE.digest, "waive": ["coverage", "parity", "impact"]}
+    second = web.issue(Scope.POLICIES_APPROVE)[0]
+    assert web.post(f"{path}:activate", json=approval, token=second).status_code == 200
+
+
+@pytest.mark.slow
+def test_an_opa_server_that_was_given_the_next_key_pulls_through_a_rotation(opa, tmp_path) -> None:
+    (tmp_path / "state").mkdir()
+    with open_web(tmp_path / "state") as web, serving(web.app) as url:
+        signer, token = web.installation.policies.signer, web.issue(Scope.POLICIES_READ)[0]
+        folder = web.installation.settings.state_dir / BUNDLE_KEYS
+        following = rotate_bundle_key(folder)
+        with running(opa, tmp_path, url, signer, token, following=following) as opa_url:
+            wait_until(lambda: read_revision(opa_url) == BUNDLE.digest, PATIENCE_S, what="a pull signed by the old key")
+            assert retire_bundle_key(folder, signer.key_id) == signer.key_id == following.key_id
+            promote_next(web)
+            wait_until(lambda: read_revision(opa_url) == NEXT.digest, PATIENCE_S, what="a pull signed by the new key")
+        assert web.installation.policies.life.read("acme", BUNDLE.digest).bundle == BUNDLE
+
+
 @pytest.mark.slow
 def test_an_opa_server_pulls_the_active_bundle_and_follows_a_promotion(opa, tmp_path) -> None:
     (tmp_path / "state").mkdir()
@@ -178,19 +207,16 @@ def test_an_opa_server_pulls_the_active_bundle_and_follows_a_promotion(opa, tmp_
         token = web.issue(Scope.POLICIES_READ)[0]
         with running(opa, tmp_path, url, signer, token) as opa_url:
             wait_until(lambda: read_revision(opa_url) == BUNDLE.digest, PATIENCE_S, what="the first pull")
-            life = web.installation.policies.life
-            life.add("acme", NEXT, TESTS, actor="token:tok_author")
-            path = f"/v1/policy/bundles/{NEXT.digest}"
-            assert web.post(f"{path}:shadow", json={}).status_code == 200
-            approval = {"replaces": BUNDLE.digest, "waive": ["coverage", "parity", "impact"]}
-            second = web.issue(Scope.POLICIES_APPROVE)[0]
-            assert web.post(f"{path}:activate", json=approval, token=second).status_code == 200
+            promote_next(web)
             wait_until(lambda: read_revision(opa_url) == NEXT.digest, PATIENCE_S, what="the second pull")
             assert requests.get(f"{opa_url}/v1/data/marker/x", timeout=5).json()["result"] == "next"
 
 
 @pytest.mark.slow
-def test_an_opa_server_keeps_what_it_has_when_a_signature_does_not_hold(opa, tmp_path, signer) -> None:
+@pytest.mark.parametrize("pinned", [True, False], ids=["one key", "two keys"])
+def test_an_opa_server_keeps_what_it_has_when_a_signature_does_not_hold(opa, tmp_path, signer, pinned) -> None:
+    following = None if pinned else rotate_bundle_key(tmp_path / "keys")
+    unsigned = format_archive(NEXT, tests={}, signature=None)
     good = sign_archive(BUNDLE, tests={}, signer=signer)
     foreign = sign_archive(NEXT, tests={}, signer=make_signer(tmp_path / "theirs"))
     raw = bytearray(gzip.decompress(sign_archive(NEXT, tests={}, signer=signer)))
@@ -202,9 +228,9 @@ def test_an_opa_server_keeps_what_it_has_when_a_signature_does_not_hold(opa, tmp
         start_response("200 OK", [("Content-Type", "application/gzip"), ("ETag", f'"{len(served)}"')])
         return [served[-1]]
 
-    with serving(app) as url, running(opa, tmp_path, url, signer) as opa_url:
+    with serving(app) as url, running(opa, tmp_path, url, signer, following=following) as opa_url:
         wait_until(lambda: read_revision(opa_url) == BUNDLE.digest, PATIENCE_S, what="the first pull")
-        for bad in (gzip.compress(bytes(raw)), foreign, good[:-20], b""):
+        for bad in (gzip.compress(bytes(raw)), foreign, unsigned, good[:-20], b""):
             served.append(bad)
             seen = len(asked)
             wait_until(lambda seen=seen: len(asked) >= seen + 2, PATIENCE_S, what="two more pulls")

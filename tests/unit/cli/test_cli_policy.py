@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -178,3 +179,23 @@ def test_reports_that_are_none_are_refused(act, folder: Path, tmp_path: Path) ->
         assert act("ada", "shadow", digest, "-t", "demo", "--reports", str(path)).code == 1
     path.write_text(of_parity % ("c" * 64, 9, 9))
     assert act("ada", "shadow", digest, "-t", "demo", "--reports", str(path)).code == 0
+
+
+def test_the_key_of_archives_is_rotated_in_two_steps_and_old_archives_are_believed(
+    call: Call, folder: Path, tmp_path: Path
+) -> None:
+    plain, signed = str(tmp_path / "plain.tar.gz"), str(tmp_path / "signed.tar.gz")
+    call("policy", "bundle", "build", str(folder), "-o", plain, "-q")
+    call("policy", "bundle", "sign", plain, "-o", signed)
+    [old] = json.loads(call("policy", "key", "list", "--json").out)
+    early = call("policy", "key", "retire", old["key_id"], "--yes")
+    assert (early.code, "assay policy key rotate" in early.err) == (1, True)
+    made = call("policy", "key", "rotate")
+    assert made.out.startswith("-----BEGIN PUBLIC KEY-----")
+    assert call("policy", "bundle", "public-key").out == old["public_pem"]
+    following = json.loads(call("policy", "key", "rotate", "--json").out)
+    assert (following["key"], following["key_id"] in made.err) == (made.out, True)
+    assert call("policy", "key", "retire", old["key_id"], "--yes").code == 0
+    assert call("policy", "bundle", "public-key").out == made.out
+    assert re.search(f"{old['key_id']} +believed", call("policy", "key", "list").out)
+    assert "yes, by a key that is believed here" in call("policy", "bundle", "inspect", signed).out
