@@ -1,6 +1,6 @@
 """Group decisions: cases of newcomers that wait are decided together, and committed together.
 
-A request hands its case in and holds no thread; one thread asks the engine for all that wait, and hands what puts each
+A request hands its case in and holds no thread; a thread asks the engine for all that wait, and hands what puts each
 answer on the log to the group commit. Asking for many costs few wake-ups of few processes, as committing many does.
 """
 
@@ -19,6 +19,8 @@ from app.ledger.wait import Done, Position
 from app.policy.decision import BundleRef, Decision
 from app.subjects.decider import Case, Decider, Ready
 
+LANES: Final = 2
+"""Threads that decide: cases whose rules are slow hold up one of them."""
 CASES_LIMIT: Final = 64
 """Cases decided together."""
 QUEUE_LIMIT: Final = 1024
@@ -43,12 +45,12 @@ class GroupDecide:
     """Decides cases of many callers together; may be called from any thread."""
 
     def __init__(self, decider: Decider, *, find_bundle: Callable[[str], BundleRef], commit: GroupCommit) -> None:
-        """`find_bundle` returns what is in force for a tenant, or raises. The thread starts with the first case."""
+        """`find_bundle` returns what is in force for a tenant, or raises. The threads start with the first case."""
         self._decider = decider
         self._find_bundle = find_bundle
         self._commit = commit
         self._waiting: queue.Queue[_Case] = queue.Queue(QUEUE_LIMIT)
-        self._thread = threading.Thread(target=self._run, name="group-decide", daemon=True)
+        self._lanes: list[threading.Thread] = []
         self._starting = threading.Lock()
 
     def decide_then(self, case: Case, done: Done[Logged], *, wait_s: float | None = None) -> None:
@@ -56,13 +58,19 @@ class GroupDecide:
 
         `case.subject` is a new, random id. Raises Unavailable when too many wait, and then tells it nothing.
         """
-        with self._starting:
-            if self._thread.ident is None:
-                self._thread.start()
+        if len(self._lanes) < LANES:
+            self._start()
         try:
             self._waiting.put_nowait(_Case(case, done, wait_s))
         except queue.Full:
             raise Unavailable("too many cases are waiting to be decided", code="overloaded") from None
+
+    def _start(self) -> None:
+        with self._starting:
+            while len(self._lanes) < LANES:
+                lane = threading.Thread(target=self._run, name="group-decide", daemon=True)
+                lane.start()
+                self._lanes.append(lane)
 
     def _run(self) -> None:
         while True:
@@ -109,7 +117,7 @@ class GroupDecide:
                 self._commit.append_then((ready.row,), logging, kept=ready.newcomer)
             else:
                 self._commit.publish_then(ready.row, logging, timeout_s=waiting.wait_s, kept=ready.newcomer)
-        except Unavailable as error:
+        except Exception as error:  # noqa: BLE001 -- as above
             waiting.done.fail(error)
 
 

@@ -71,7 +71,8 @@ def parts():
 
 
 @pytest.fixture
-def decide(parts):
+def decide(parts, monkeypatch):
+    monkeypatch.setattr(module, "LANES", 1)
     group = GroupDecide(parts, find_bundle=BUNDLES.__getitem__, commit=parts)
 
     def hand_in(case, wait_s=None):
@@ -152,6 +153,7 @@ def test_a_group_that_breaks_answers_all_of_its_callers_and_the_next_one_is_deci
 
 def test_more_cases_than_may_wait_are_turned_away_and_lose_nothing(parts, monkeypatch):
     monkeypatch.setattr(module, "QUEUE_LIMIT", 2)
+    monkeypatch.setattr(module, "LANES", 1)
     group = GroupDecide(parts, find_bundle=BUNDLES.__getitem__, commit=parts)
     parts.gate.clear()
     waiters = [Waiter() for _ in range(3)]
@@ -164,3 +166,22 @@ def test_more_cases_than_may_wait_are_turned_away_and_lose_nothing(parts, monkey
     assert caught.value.code == "overloaded"
     parts.gate.set()
     assert [waiter.wait().decision.of for waiter in waiters] == ["sub_0", "sub_1", "sub_2"]
+
+
+def test_slow_rules_of_one_tenant_do_not_hold_up_another(parts):
+    gate = threading.Event()
+
+    class Slow(Parts):
+        def prepare(self, cases, *, bundle):
+            assert bundle.digest != "a" or gate.wait(20)
+            return [self.ready(case) for case in cases]
+
+    group = GroupDecide(Slow(), find_bundle=BUNDLES.__getitem__, commit=parts)
+    slow, quick = Waiter(), Waiter()
+    group.decide_then(make_case(1), slow)
+    while group._waiting.qsize():
+        pass
+    group.decide_then(make_case(2, "other"), quick)
+    assert quick.wait().decision.of == "sub_2"
+    gate.set()
+    assert slow.wait().decision.of == "sub_1"
