@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.errors import NotFound, Rejected
 from app.ledger.ports import LedgerReader
@@ -23,11 +23,12 @@ TILE_CACHE_LIMIT = 2048
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The newest exposed checkpoint of a log."""
+    """The newest exposed checkpoint of a log; `edge` is what proofs have found of its tree's right edge."""
 
     size: int
     root: bytes
     note: bytes
+    edge: dict[int, bytes] = field(default_factory=dict, compare=False, repr=False)
 
 
 FILLING_LOCKS = 16
@@ -78,8 +79,9 @@ class Prover:
                 code="index_out_of_range",
                 pointer="/index",
             )
-        self._require_published(tenant, size)
-        return prove_inclusion_from_tiles(index, size, self._tile_reader(tenant))
+        published = self._require_published(tenant, size)
+        edge = published.edge if size == published.size else None
+        return prove_inclusion_from_tiles(index, size, self._tile_reader(tenant), edge)
 
     def prove_consistency(self, tenant: str, old_size: int, new_size: int) -> list[bytes]:
         """Return the proof that the tree of `new_size` extends that of `old_size`; empty from size 0."""
@@ -99,8 +101,8 @@ class Prover:
         proof = self.prove_inclusion(tenant, index, published.size)
         return format_receipt(Receipt(index=index, proof=tuple(proof), checkpoint=published.note, extra=body))
 
-    def _require_published(self, tenant: str, size: int) -> None:
-        """Refuse a tree that nobody has signed; the store is asked only if the newest checkpoint known is too small."""
+    def _require_published(self, tenant: str, size: int) -> Published:
+        """Return a checkpoint of `size` or more; the store is asked only if the newest one known is too small."""
         published = self._published.get(tenant)
         if published is None or size > published.size:
             published = self.read_published(tenant)
@@ -108,6 +110,7 @@ class Prover:
             raise Rejected(
                 f"size {size} is larger than the published {published.size}", code="size_beyond_log", pointer="/size"
             )
+        return published
 
     def _tile_reader(self, tenant: str) -> _TileReader:
         return _TileReader(self, tenant)

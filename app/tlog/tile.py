@@ -239,14 +239,19 @@ class _StoredTree:
         return tile
 
 
-def prove_inclusion_from_tiles(index: int, size: int, read_tile: ReadTile) -> list[bytes]:
+def prove_inclusion_from_tiles(
+    index: int, size: int, read_tile: ReadTile, edge: dict[int, bytes] | None = None
+) -> list[bytes]:
     """Return the audit path of leaf `index` in the tree of `size`. Requires `0 <= index < size`.
 
-    The same path as `proof.prove_inclusion`, found from the leaf up: in a tile all eight siblings are at hand.
+    The same path as `proof.prove_inclusion`, found from the leaf up: in a tile all eight siblings are at hand. `edge`
+    keeps the roots of ranges `[begin, size)` by `begin`, at most 63: handed in again for the same tree, it spares
+    hashing them.
     """
     tree = _StoredTree(size, read_tile)
     if not 0 <= index < size:
         raise ProofError(f"no leaf {index} in a tree of {size}")
+    edge = {} if edge is None else edge
     path = []
     for height in range((size - 1).bit_length()):
         row = height & 7
@@ -257,7 +262,9 @@ def prove_inclusion_from_tiles(index: int, size: int, read_tile: ReadTile) -> li
         if begin + (1 << height) <= size:
             path.append(tile.subtree(row, place >> row ^ 1))
         elif begin < size:
-            path.append(tree.root(begin, size))
+            if begin not in edge:
+                edge[begin] = tree.root(begin, size)
+            path.append(edge[begin])
     return path
 
 

@@ -197,6 +197,18 @@ def test_proofs_from_tiles_are_those_from_leaves(data: st.DataObject, size: int)
 
 @LAW
 @given(data=st.data(), size=sizes)
+def test_what_one_proof_found_of_the_right_edge_serves_every_other_of_the_same_tree(
+    data: st.DataObject, size: int
+) -> None:
+    edge: dict[int, bytes] = {}
+    for index in data.draw(st.lists(st.integers(0, size - 1), min_size=2, max_size=5)):
+        proof = prove_inclusion_from_tiles(index, size, stored(size), edge)
+        assert proof == prove_inclusion(index, LEAVES[:size])
+    assert all(root == root_of(LEAVES[begin:size]) for begin, root in edge.items())
+
+
+@LAW
+@given(data=st.data(), size=sizes)
 def test_tiles_of_a_later_tree_prove_for_an_earlier_one(data: st.DataObject, size: int) -> None:
     index = data.draw(st.integers(0, size - 1))
     later = stored(3_333)
