@@ -88,6 +88,13 @@ class Settings(BaseSettings):
         description="Where OPA is: unix:///path, or http:// on loopback. Who answers there decides.",
     )
     opa_timeout_s: float = Field(default=1.0, gt=0, le=30, description="Longest wait for OPA; past it, deny. Seconds.")
+    reverify_sample: int = Field(
+        default=200,
+        ge=0,
+        le=100_000,
+        description="Decisions of each log that `assay up` runs again each day, on every engine at hand; 0: none. "
+        "Without it nobody notices that an engine has changed its mind.",
+    )
     environment: Literal["development", "production"] = Field(
         default="development", description="`production` refuses to start with development keys."
     )

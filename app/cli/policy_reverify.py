@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
 from app.adapters.opa_tools import find_tool
 from app.adapters.rego import RegoEngine
+from app.cli.logs import start_logging
 from app.cli.opening import open_installation
-from app.cli.output import EXIT_NOT_DONE, AsJson, OfTenant, Quiet, complain, describe, print_json, tell
+from app.cli.output import EXIT_NOT_DONE, AsJson, Quiet, complain, describe, print_json, tell
 from app.cli.policy_replay import ACTOR, Since, parse_time
+from app.cli.process import Follow, follow_parent, stop_on_signals
 from app.cli.replaying import Job, find_start, is_enforced, read_bundle
+from app.errors import AssayError, Malformed
 from app.ledger.entry import Draft, format_entry_id
 from app.ledger.ports import EntryFilter, StoredEntry
 from app.policy.ports import PolicyEngine
 from app.policy.record import ACTION
-from app.policy.replay import ERASED, Past, Reverified, Unusable, reverify
+from app.policy.replay import Past, Reverified, Unusable, reverify
 from app.subjects.ports import READ_BATCH
 from app.subjects.recall import Recall
 from app.wiring import Installation, now_ms
@@ -31,59 +35,118 @@ log = logging.getLogger("assay.reverify")
 
 SAMPLE_DEFAULT: Final = 200
 SAMPLE_LIMIT: Final = 100_000
+LOOK_EVERY_S: Final = 600.0
+"""How often `--watch` looks which logs are due; it waits as long before the first look, so that no start is slower."""
+DUE_AFTER_S: Final = 24 * 3600
+"""How long after its last reverification a log is due for the next one."""
 DRAWS_PER_DECISION: Final = 8
 """Random places looked at for each decision wanted: several lead to the same decision, or to none."""
 
 HELP: Final = describe(
     "Run a sample of enforced decisions again, on the embedded engine and on OPA if `opa` is there.",
     "assay policy reverify --tenant demo",
-    "assay policy reverify --tenant demo --sample 1000 --since 1d   # every night",
+    "assay policy reverify --tenant demo --sample 1000 --since 1d",
+    "assay policy reverify --watch   # each open log, once a day: `assay up` runs this",
     more="Each must come to the bytes that were logged. Exit code 1 if one does not, or cannot be run again and should "
     "be. What was found is the entry `policy.reverified`.",
 )
 
 
+class Done(NamedTuple):
+    """What a reverification left: its entry with its data, and what a person must look at."""
+
+    entry_id: str
+    data: dict[str, Any]
+    problems: list[str]
+
+    def describe(self) -> str:
+        """Return it in one line."""
+        if self.problems:
+            return f"entry {self.entry_id}"
+        names = " and ".join(f"{engine['name']} {engine['version']}" for engine in self.data["engines"])
+        return (
+            f"{self.data['decisions']} of {self.data['sampled']} decisions came to the logged bytes on {names}, "
+            f"{self.data['erased']} are erased; entry {self.entry_id}"
+        )
+
+
 def run(
-    tenant: OfTenant,
+    tenant: Annotated[str | None, typer.Option("--tenant", "-t", help="Whose log.", metavar="TENANT")] = None,
     *,
     sample: Annotated[
-        int, typer.Option("--sample", "-n", min=1, max=SAMPLE_LIMIT, help="Decisions at most.")
-    ] = SAMPLE_DEFAULT,
+        int | None, typer.Option("--sample", "-n", min=1, max=SAMPLE_LIMIT, help="Decisions of a log at most.")
+    ] = None,
     since: Since = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Each open log once a day, until SIGTERM.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    follow: Follow = None,
 ) -> None:
     """Run a sample again."""
     with open_installation() as installation:
-        job = plan_sample(installation, tenant, since)
-        recall = installation.recall(job.tenant, size=job.size)
-        found = Reverified()
-        with ExitStack() as stack:
-            engines = open_engines(stack, installation, job)
-            for past in recall_all(recall, draw_sample(installation, job, sample)):
-                reverify(engines, past, found)
-        refs = [{"name": engine.ref.name, "version": engine.ref.version} for engine in engines]
-        data = {**found.counts(), "checkpoint_size": job.size, "engines": refs}
-        entry_id = format_entry_id(
-            installation.append(tenant, Draft(action="policy.reverified", actor=ACTOR, data=data))
-        )
+        wanted = sample or installation.settings.reverify_sample or SAMPLE_DEFAULT
+        if watch:
+            start_logging()
+            stop = stop_on_signals()
+            follow_parent(follow)
+            watch_logs(installation, wanted, stop, quiet=quiet)
+            return
+        if tenant is None:
+            raise Malformed("give --tenant, or --watch for every open log", code="usage")
+        done = reverify_log(installation, tenant, wanted, since)
+    if as_json:
+        print_json({"entry": done.entry_id, **done.data, "problems": done.problems})
+    for problem in done.problems if not as_json else ():
+        complain(problem)
+    tell(done.describe(), quiet=quiet or as_json)
+    if done.problems:
+        raise typer.Exit(EXIT_NOT_DONE)
+
+
+def watch_logs(installation: Installation, wanted: int, stop: threading.Event, *, quiet: bool) -> None:
+    """Reverify each open log that is due, until `stop`; a store or an engine that is away only delays it.
+
+    Two processes that do this may both reverify a log, and log that twice.
+    """
+    while not stop.wait(LOOK_EVERY_S):
+        try:
+            due = list_due(installation)
+        except AssayError as error:
+            log.error("policy reverification is delayed: %s", error)  # noqa: TRY400 -- our own words, no trace
+            continue
+        for tenant in due:
+            if stop.is_set():
+                return
+            try:
+                done = reverify_log(installation, tenant, wanted, None)
+            except AssayError as error:
+                log.error("policy reverification of %s is delayed: %s", tenant, error)  # noqa: TRY400 -- as above
+            else:
+                tell(f"{tenant}: {done.describe()}", quiet=quiet)
+
+
+def list_due(installation: Installation) -> list[str]:
+    """Return the open logs whose last reverification is a day old, or that never had one, as the logs say."""
+    before_ms = now_ms() - DUE_AFTER_S * 1000
+    return [tenant for tenant, last in installation.reverified().items() if last is None or last.time_ms <= before_ms]
+
+
+def reverify_log(installation: Installation, tenant: str, wanted: int, since: str | None) -> Done:
+    """Run at most `wanted` decisions of a log again, log what came of it, and raise the alarm if anything did."""
+    job = plan_sample(installation, tenant, since)
+    recall = installation.recall(job.tenant, size=job.size)
+    found = Reverified()
+    with ExitStack() as stack:
+        engines = open_engines(stack, installation, job)
+        for past in recall_all(recall, draw_sample(installation, job, wanted)):
+            reverify(engines, past, found)
+    refs = [{"name": engine.ref.name, "version": engine.ref.version} for engine in engines]
+    data = {**found.counts(), "checkpoint_size": job.size, "engines": refs}
+    entry_id = format_entry_id(installation.append(tenant, Draft(action="policy.reverified", actor=ACTOR, data=data)))
     problems = found.list_problems()
     for problem in problems:
         log.critical("policy reverification of %s: %s", tenant, problem)
-    if as_json:
-        print_json({"entry": entry_id, **data, "problems": problems})
-    for problem in problems if not as_json else ():
-        complain(problem)
-    names = " and ".join(f"{engine['name']} {engine['version']}" for engine in refs)
-    tell(
-        f"{found.decisions} of {found.sampled} decisions came to the logged bytes on {names}, "
-        f"{found.refused.get(ERASED, 0)} are erased; entry {entry_id}"
-        if not problems
-        else f"entry {entry_id}",
-        quiet=quiet or as_json,
-    )
-    if problems:
-        raise typer.Exit(EXIT_NOT_DONE)
+    return Done(entry_id, data, problems)
 
 
 def plan_sample(installation: Installation, tenant: str, since: str | None) -> Job:

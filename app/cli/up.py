@@ -18,6 +18,7 @@ from app.settings import Settings
 WEB = Program(name="serve", arguments=("--quiet",), stop_limit_s=WEB_STOP_LIMIT_S + 2)
 SEQUENCER = Program(name="sequencer", stop_limit_s=10)
 RECONCILER = Program(name="payments", arguments=("reconcile", "--watch", "--quiet"), stop_limit_s=8)
+REVERIFIER = Program(name="policy", arguments=("reverify", "--watch", "--quiet"), stop_limit_s=5)
 SANDBOX = Program(name="sandbox", arguments=("--quiet",), stop_limit_s=2)
 PROBE_LIMIT_S = 2.0
 HTTP_OK = 200
@@ -27,9 +28,11 @@ def list_programs(settings: Settings) -> list[Program]:
     """Return what to run, in the order of stopping: writes end first, then they are published.
 
     The reconciler is a process of its own, so that a PSP that hangs holds up no publication. Killing it in the middle
-    of a call leaves a payment that is looked into again after its lease.
+    of a call leaves a payment that is looked into again after its lease. A reverification that is killed logs nothing,
+    and is due as before.
     """
-    programs = [WEB, RECONCILER, SEQUENCER]
+    nightly = [REVERIFIER] if settings.reverify_sample else []
+    programs = [*nightly, WEB, RECONCILER, SEQUENCER]
     return [*programs, SANDBOX] if settings.environment == "development" else programs
 
 
@@ -48,7 +51,8 @@ def is_ready(settings: Settings) -> bool:
 
 @command(
     describe(
-        "Run web server, sequencer and reconciler, and in development the sandbox PSP, until SIGTERM.",
+        "Run web server, sequencer, reconciler and the daily reverification, and in development the sandbox PSP, until "
+        "SIGTERM.",
         "assay up",
         "assay up --port 9000",
         more="They stop in order: requests at work end, what they wrote is published, then the rest. One that dies is "

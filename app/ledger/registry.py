@@ -288,6 +288,7 @@ REPLAY_ACTIONS = (
         "policy.reverified",
         "A sample of enforced decisions was run again on every engine at hand; any difference is an alarm",
         {**_RERUN, "sampled": COUNT, "engines": {"type": "array", "minItems": 1, "maxItems": 4, "items": _ENGINE}},
+        {"alarming": COUNT},
     ),
 )
 

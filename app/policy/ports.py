@@ -158,6 +158,10 @@ class BundleStore(Protocol):
         """
         ...
 
+    def find_reverified(self, tenant: str) -> StoredEntry | None:
+        """Return the newest entry `policy.reverified`, published or not; None if absent."""
+        ...
+
     def list_without_active(self) -> Sequence[str]:
         """Return the tenants whose log is open and that have no active bundle."""
         ...

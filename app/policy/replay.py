@@ -84,7 +84,7 @@ class Tally:
     @property
     def alarming(self) -> int:
         """Decisions that cannot be run again and should be."""
-        return sum(count for code, count in self.refused.items() if code not in EXPECTED)
+        return _count_alarming(self.refused)
 
     def add(self, past: Past, answer: Answer) -> None:
         """Count a decision that was run again."""
@@ -203,6 +203,7 @@ class Reverified:
             "decisions": self.decisions,
             "different": len({entry_id for entry_ids in self.different.values() for entry_id in entry_ids}),
             "refused": sum(self.refused.values()) - erased,
+            "alarming": _count_alarming(self.refused),
             "erased": erased,
         }
 
@@ -290,6 +291,10 @@ def report_data(report: Mapping[str, Any], *, sign_off: str | None) -> dict[str,
     if sign_off is not None:
         data["sign_off"] = sign_off
     return data
+
+
+def _count_alarming(refused: Mapping[str, int]) -> int:
+    return sum(count for code, count in refused.items() if code not in EXPECTED)
 
 
 def _count(counts: dict[str, int], name: str, by: int = 1) -> None:

@@ -35,7 +35,7 @@ class LogCollector(Collector):
         self._services = services
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield the logs' number and sizes, and the age of the oldest waiting entry."""
+        """Yield the logs' number and sizes, the age of the oldest waiting entry, and what reverification found."""
         states = self._services.log_states()
         published = sum(state.published_size for state in states)
         waiting_s = max((state.waiting_s for state in states), default=0)
@@ -45,6 +45,29 @@ class LogCollector(Collector):
         yield GaugeMetricFamily(
             "assay_oldest_waiting_seconds", "Age of the oldest entry that waits for an index.", waiting_s
         )
+        yield from self._collect_reverified()
+
+    def _collect_reverified(self) -> Iterator[GaugeMetricFamily]:
+        """Yield what the entries `policy.reverified` say, whichever process wrote them."""
+        newest = self._services.reverified().values()
+        found = [entry for entry in newest if entry is not None]
+        problems = sum(entry.data["different"] + entry.data.get("alarming", 0) for entry in found)
+        yield GaugeMetricFamily(
+            "assay_policy_never_reverified",
+            "Open logs of which no decision was run again yet.",
+            len(newest) - len(found),
+        )
+        yield GaugeMetricFamily(
+            "assay_policy_reverify_problems",
+            "Decisions that came out differently, or could not be run again, in the newest sample of each open log.",
+            problems,
+        )
+        if found:
+            yield GaugeMetricFamily(
+                "assay_policy_reverified_timestamp_seconds",
+                "When the open log that was reverified longest ago was, in Unix time.",
+                min(entry.time_ms for entry in found) / 1000,
+            )
 
 
 class Readiness:

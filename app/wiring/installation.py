@@ -30,7 +30,7 @@ from app.errors import AssayError, Malformed
 from app.ledger.anchored import verify_anchored
 from app.ledger.append import append, prepare
 from app.ledger.cosign import Cosigners
-from app.ledger.entry import Draft, parse_entry
+from app.ledger.entry import Draft, Entry, parse_entry
 from app.ledger.group import GroupCommit
 from app.ledger.keys import KEY_ACTIONS, KeyEntry, KeyLife, read_history
 from app.ledger.ports import AppendResult, EntryRow, EntryWriter, Tenant
@@ -278,6 +278,15 @@ class Installation:
     def log_states(self) -> list[LogState]:
         """Return how every log stands."""
         return [self._read_state(tenant) for tenant in self.store.list_tenants()]
+
+    def reverified(self) -> dict[str, Entry | None]:
+        """Return each open log with its newest entry `policy.reverified`, whoever wrote it; None if it has none."""
+        found = {
+            tenant.id: self.policies.store.find_reverified(tenant.id)
+            for tenant in self.store.list_tenants()
+            if not tenant.frozen
+        }
+        return {tenant: None if stored is None else parse_entry(stored.body) for tenant, stored in found.items()}
 
     def _read_state(self, tenant: Tenant) -> LogState:
         head = self.store.read_head(tenant.id)

@@ -14,6 +14,7 @@ from app.adapters.sql.subjects import keep_newcomers
 from app.credentials.authenticator import Authenticator
 from app.credentials.merchant_token import Principal
 from app.ledger.action import Registry
+from app.ledger.entry import Entry
 from app.ledger.group import GroupCommit
 from app.ledger.keys import KeyLife
 from app.ledger.ports import LedgerStore
@@ -71,6 +72,7 @@ class Services:
     log_keys: Callable[[str], Sequence[KeyLife]]
     errors_page: str
     log_states: Callable[[], Sequence[LogState]]
+    reverified: Callable[[], Mapping[str, Entry | None]]
     readiness: Callable[[], Mapping[str, str | None]]
     fingerprint: Callable[[bytes], bytes]
     now_ms: Callable[[], int]
@@ -128,6 +130,7 @@ def build_services(installation: Installation) -> Services:
         log_keys=installation.log_keys,
         errors_page=(find_shipped("docs") / "errors.md").read_text(),
         log_states=installation.log_states,
+        reverified=installation.reverified,
         readiness=installation.check_readiness,
         fingerprint=lambda request: hmac.digest(secret, FINGERPRINT_CONTEXT + request, "sha256"),
         now_ms=now_ms,

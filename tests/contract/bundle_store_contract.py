@@ -14,7 +14,7 @@ from app.ledger.entry import Draft, parse_entry, time_of_id
 from app.policy.evidence import Reports
 from app.policy.kept import ASSAY, KeptBundle, State
 from tests.fakes.people import ACTOR, append
-from tests.parts.bundles import AUTHOR, DIGEST, SECOND, THIRD, WAIVE_ALL, log_replay, make, make_life
+from tests.parts.bundles import AUTHOR, DIGEST, SECOND, THIRD, WAIVE_ALL, log_replay, log_reverified, make, make_life
 
 PATIENCE_S = 20
 HELD_S = 0.5
@@ -153,6 +153,13 @@ class BundleStoreContract:
         found = parse_entry(store.find_replay("acme", DIGEST).body)
         assert (found.action, found.data["candidate"]["digest"]) == ("policy.replayed", "a" * 64)
         assert found.data["report_digest"] == DIGEST
+
+    def test_the_newest_reverification_of_a_log_is_found(self, store) -> None:
+        assert store.find_reverified("acme") is None
+        for tenant, decisions in (("acme", 1), ("acme", 2), ("other", 3)):
+            log_reverified(store, tenant, decisions=decisions)
+        log_replay(store, "a" * 64, "b" * 64)
+        assert parse_entry(store.find_reverified("acme").body).data["decisions"] == 2
 
     def test_a_bundle_that_is_locked_is_seen_as_its_holder_leaves_it(self, store) -> None:
         kept = add(store, new_bundle())

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+from contextlib import closing, contextmanager
 
 import pytest
 
 from app.adapters import opa_tools
 from app.adapters.rego import RegoEngine
 from app.cli import policy_reverify, tools
+from app.cli.up import REVERIFIER, list_programs
+from app.errors import Unavailable
 from app.policy.decision import EngineRef
 from app.policy.evidence import parse_reports
+from app.settings import Settings
+from app.wiring import Installation
 from tests.integration.test_cli_replay import (  # noqa: F401 -- fixtures
     PAYMENTS,
     call,
@@ -21,6 +27,7 @@ from tests.integration.test_cli_replay import (  # noqa: F401 -- fixtures
     read_pending,
     state,
 )
+from tests.parts.assay import wait_until
 from tests.policies.rego_suite import POLICIES
 
 WITH_OPA = pytest.mark.skipif(not tools.read_tool("opa", required=False), reason="opa is not there")
@@ -152,6 +159,74 @@ def test_a_sample_that_comes_to_the_same_bytes_is_logged(call, state):  # noqa: 
     assert json.loads(said.out)["entry"] == entry.id
     few = json.loads(call("policy", "reverify", "--tenant", "demo", "--sample", "2", "--json").out)
     assert few["sampled"] == 2
+
+
+@contextmanager
+def watching(state, monkeypatch):  # noqa: F811
+    """Run `--watch` in a thread, without its waits, on the installation that the block gets."""
+    monkeypatch.setattr(policy_reverify, "LOOK_EVERY_S", 0.05)
+    stop = threading.Event()
+    installation = Installation(Settings(state_dir=state))
+    with closing(installation.store):
+        thread = threading.Thread(
+            target=policy_reverify.watch_logs, args=(installation, 5, stop), kwargs={"quiet": True}
+        )
+        thread.start()
+        try:
+            yield installation
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_each_open_log_is_reverified_once_a_day_whoever_did_it_last(call, state, monkeypatch):  # noqa: F811
+    looked = []
+    real = policy_reverify.list_due
+    monkeypatch.setattr(policy_reverify, "list_due", lambda installation: looked.append(1) or real(installation))
+    with watching(state, monkeypatch):
+        wait_until(lambda: len(looked) >= 4, what="looks")
+    [entry] = read_pending(state, "policy.reverified")
+    assert (entry.data["sampled"], entry.data["different"], entry.data["alarming"]) == (5, 0, 0)
+    monkeypatch.setattr(policy_reverify, "DUE_AFTER_S", 0)
+    with watching(state, monkeypatch):
+        wait_until(lambda: len(read_pending(state, "policy.reverified")) >= 3, what="days of no length")
+
+
+def test_a_log_that_cannot_be_reverified_delays_no_other_and_a_frozen_one_is_left_alone(
+    call,  # noqa: F811
+    state,  # noqa: F811
+    monkeypatch,
+    caplog,
+):
+    for name in ("aaa", "zzz"):  # never published: there is no signed tree to draw from
+        assert call("tenant", "add", name).code == 0
+    with watching(state, monkeypatch) as installation:
+        wait_until(lambda: read_pending(state, "policy.reverified"), what="the log that can be")
+        wait_until(lambda: "reverification of zzz is delayed" in caplog.text, what="the one after it")
+        assert "reverification of aaa is delayed" in caplog.text
+        with installation.store.transaction() as tx:
+            tx.connection.exec_driver_sql("UPDATE tenant SET state = 'frozen' WHERE id IN ('aaa', 'zzz')")
+        assert list(installation.reverified()) == ["demo"]
+
+
+def test_a_store_that_is_away_ends_no_watch(state, monkeypatch, caplog):  # noqa: F811
+    def fail(installation):
+        raise Unavailable("the store is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(policy_reverify, "list_due", fail)
+        with watching(state, patched):
+            wait_until(lambda: caplog.text.count("is delayed: the store is away") >= 2, what="two looks in vain")
+
+
+def test_without_a_tenant_there_must_be_a_watch(call):  # noqa: F811
+    said = call("policy", "reverify")
+    assert (said.code, "give --tenant, or --watch" in said.err) == (1, True)
+
+
+def test_up_runs_it_each_day_unless_the_sample_is_none():
+    assert REVERIFIER in list_programs(Settings())
+    assert REVERIFIER not in list_programs(Settings(reverify_sample=0))
 
 
 class Odd(RegoEngine):

@@ -38,7 +38,7 @@ def _find(children: dict[int, str], name: str) -> int | None:
     return next((pid for pid, command in children.items() if f"app.cli.main {name}" in command), None)
 
 
-@pytest.mark.parametrize("name", ["serve", "payments", "sequencer", "sandbox"])
+@pytest.mark.parametrize("name", ["serve", "payments", "sequencer", "policy", "sandbox"])
 def test_a_killed_child_is_started_again_and_the_service_becomes_ready(assay: Assay, name: str) -> None:
     token = assay.issue_token("entries:write")
     with assay.up() as process:

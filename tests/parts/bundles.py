@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
@@ -78,3 +79,11 @@ def log_replay(store, candidate: str | None, base: str, *, tenant: str = "acme",
     draft = Draft(action="policy.replayed", actor=ACTOR, ref={"report": data["report_digest"]}, data=data)
     with store.transaction() as tx:
         append(tx, tenant, draft, uuid7())
+
+
+def log_reverified(store, tenant: str = "acme", *, entry_id: UUID | None = None, **counts: int) -> None:
+    """Log a reverification, as `assay policy reverify` does."""
+    zero = dict.fromkeys(("checkpoint_size", "sampled", "decisions", "different", "refused", "alarming", "erased"), 0)
+    data = {**zero, **counts, "engines": [{"name": "regorus", "version": "1"}]}
+    with store.transaction() as tx:
+        append(tx, tenant, Draft(action="policy.reverified", actor=ACTOR, data=data), entry_id or uuid7())

@@ -5,9 +5,12 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import secrets
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -23,7 +26,7 @@ from app.policy.signing import sign_archive, verify_archive
 from app.wiring import find_shipped
 from app.wiring.policies import load_folder
 from tests.parts.assay import wait_until
-from tests.parts.bundles import make_signer
+from tests.parts.bundles import log_reverified, make_signer
 from tests.parts.web import OTHER, PAYMENT, WAIT, WebPart, open_web
 from tests.web.problem import read_problem
 
@@ -113,6 +116,31 @@ def test_who_has_it_already_is_told_so(web: WebPart) -> None:
 @pytest.mark.parametrize("name", ["other.tar.gz", "assay.zip", "assay", "..%2Fassay.tar.gz", "assay.tar.gz.sig"])
 def test_another_name_is_no_bundle(web: WebPart, name: str) -> None:
     assert web.get(f"/v1/policy/bundles/{name}").status_code in {404, 422}
+
+
+def test_the_metrics_say_when_which_log_was_reverified_longest_ago_and_what_was_wrong(web: WebPart) -> None:
+    def measure() -> dict[str, float]:
+        lines = web.get("/metrics").text.splitlines()
+        return {
+            name: float(value) for name, value in (line.split() for line in lines if line.startswith("assay_policy"))
+        }
+
+    assert measure() == {"assay_policy_never_reverified": 2, "assay_policy_reverify_problems": 0}
+    store, now_s = web.installation.policies.store, int(time.time())
+    log_reverified(store, OTHER, entry_id=make_id(now_s - 9_000), decisions=9, different=2, alarming=1, refused=4)
+    assert measure()["assay_policy_never_reverified"] == 1
+    log_reverified(store, entry_id=make_id(now_s - 5_000), decisions=9, alarming=4)
+    log_reverified(store, entry_id=make_id(now_s - 3_000), decisions=9)
+    assert measure() == {
+        "assay_policy_never_reverified": 0,
+        "assay_policy_reverify_problems": 3,
+        "assay_policy_reverified_timestamp_seconds": now_s - 9_000,
+    }
+
+
+def make_id(time_s: int) -> UUID:
+    """Return an entry's id of that time."""
+    return UUID(int=(time_s * 1000 << 80) | (7 << 76) | (2 << 62) | secrets.randbits(62))
 
 
 def test_two_people_change_what_decides_and_the_log_says_who(web: WebPart, author: str, second: str) -> None:

@@ -49,6 +49,7 @@ _REPLAYED: Final = (
     .where(t.entry_ref.c.value == _DIGEST, t.entry.c.action == "policy.replayed")
     .limit(1)
 )
+_REVERIFIED: Final = _HISTORY.where(t.entry.c.action == "policy.reverified").limit(1)
 _WITHOUT_ACTIVE: Final = (
     select(t.tenant.c.id)
     .where(
@@ -152,13 +153,19 @@ class SqlBundleStore:
         page = _HISTORY if before is None else _HISTORY.where(t.entry.c.seq < before)
         with reading(self._engine) as connection:
             found = connection.execute(page.limit(limit), {"of_tenant": tenant})
-            return [StoredEntry(row.seq, row.idx, bytes(row.body)) for row in found]
+            return [_to_stored(row) for row in found]
 
     def find_replay(self, tenant: str, report_digest: str) -> StoredEntry | None:
         """Return the entry, by the index of what entries refer to."""
         with reading(self._engine) as connection:
             found = connection.execute(_REPLAYED, _names(tenant, report_digest)).first()
-        return None if found is None else StoredEntry(found.seq, found.idx, bytes(found.body))
+        return None if found is None else _to_stored(found)
+
+    def find_reverified(self, tenant: str) -> StoredEntry | None:
+        """Return the entry, by the index of the history."""
+        with reading(self._engine) as connection:
+            found = connection.execute(_REVERIFIED, {"of_tenant": tenant}).first()
+        return None if found is None else _to_stored(found)
 
     def list_without_active(self) -> Sequence[str]:
         """Return the tenants to adopt the shipped policies for."""
@@ -184,6 +191,10 @@ def _to_row(kept: KeptBundle) -> dict[str, Any]:
         "reports": orjson.dumps(dict(kept.reports)).decode(),
         "changed_at_ms": kept.changed_at_ms,
     }
+
+
+def _to_stored(row: sa.Row[int, int, bytes]) -> StoredEntry:
+    return StoredEntry(row.seq, row.idx, bytes(row.body))
 
 
 def _to_kept(row: sa.Row[Any]) -> KeptBundle:
