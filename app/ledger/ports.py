@@ -198,6 +198,10 @@ class LedgerReader(Protocol):
         """Return `width * 32` bytes (1 <= width <= 256). Raises NotFound past the integrated tree."""
         ...
 
+    def read_tiles(self, tenant: str, wanted: Sequence[tuple[int, int, int]]) -> list[bytes]:
+        """Return several tiles as `read_tile` would, each by (level, number, width), in one round trip."""
+        ...
+
     def list_bodies(self, tenant: str, start: int, stop: int) -> list[bytes]:
         """Return the entries' bytes for indexes [start, stop), fewer at the end of the integrated tree."""
         ...

@@ -15,7 +15,9 @@ from app.tlog.tile import (
     expand_tile,
     prove_consistency_from_tiles,
     prove_inclusion_from_tiles,
+    tile_width,
 )
+from app.tlog.tree import TILE_HEIGHT
 
 TILE_CACHE_LIMIT = 2048
 """Expanded tiles kept, 16 KiB each: the upper levels of a log of 10^8 entries and its busiest leaves."""
@@ -81,6 +83,8 @@ class Prover:
             )
         published = self._require_published(tenant, size)
         edge = published.edge if size == published.size else None
+        if not self._tiles:
+            self._read_path(tenant, index, size)
         return prove_inclusion_from_tiles(index, size, self._tile_reader(tenant), edge)
 
     def prove_consistency(self, tenant: str, old_size: int, new_size: int) -> list[bytes]:
@@ -127,6 +131,15 @@ class Prover:
                 tile = expand_tile(self._reader.read_tile(tenant, level, number, width), tile)
                 self._keep(key, tile)
         return tile
+
+    def _read_path(self, tenant: str, index: int, size: int) -> None:
+        """Read the tiles of a path, and of the tree's right edge, in one round trip: the first proof needs them all."""
+        levels = range(-(-(size - 1).bit_length() // TILE_HEIGHT))
+        places = {(level, at >> TILE_HEIGHT * (level + 1)) for level in levels for at in (index, size)}
+        wanted = [(level, number, width) for level, number in places if (width := tile_width(level, number, size))]
+        tiles = self._reader.read_tiles(tenant, wanted) if wanted else []
+        for (level, number, _), data in zip(wanted, tiles, strict=True):
+            self._keep((tenant, level, number), expand_tile(data))
 
     def _keep(self, key: tuple[str, int, int], tile: ExpandedTile) -> None:
         """Remember the tile; of too many the one kept longest goes."""

@@ -78,6 +78,15 @@ class LedgerReaderContract:
         with pytest.raises(NotFound):
             store.read_tile("b", 0, 0, 1)
 
+    def test_several_tiles_come_in_the_order_they_were_asked_for_or_not_at_all(self, store):
+        store.integrate(grown(store, range(1, 65_794), size=65_793))
+        wanted = [(1, 1, 1), (0, 256, 256), (2, 0, 1), (0, 257, 1), (0, 3, 256), (1, 0, 256), (0, 3, 7)]
+        tiles = [tile_at(level, number).data[: width * 32] for level, number, width in wanted]
+        assert store.read_tiles("a", wanted) == tiles
+        for beyond in ((0, 257, 2), (1, 1, 2), (0, 258, 256)):
+            with pytest.raises(NotFound):
+                store.read_tiles("a", [*wanted, beyond])
+
     def check_edge(self, store, level, hashes):
         """Check the last full tile and the partial one of a level with this many hashes."""
         full, width = divmod(hashes, 256)

@@ -58,16 +58,11 @@ class Backend(Protocol):
         """As LedgerStore.expose."""
         ...
 
-    def read_hashes(self, tenant: str, start: int, stop: int) -> bytes:
-        """Return the leaf hashes with index in [start, stop), joined; fewer at the end of the integrated tree."""
-        ...
+    def read_tiles(self, tenant: str, wanted: Sequence[tuple[int, int, int]]) -> list[bytes]:
+        """Return full tiles (level, number, width) as stored, partial ones from the hashes or roots below them, joined.
 
-    def find_tile(self, tenant: str, level: int, number: int) -> bytes | None:
-        """Return a full tile as stored, or None."""
-        ...
-
-    def read_roots(self, tenant: str, level: int, start: int, stop: int) -> bytes:
-        """Return the roots of the full tiles of this level with number in [start, stop), joined; fewer at the end."""
+        One that goes beyond the integrated tree is shorter, or empty.
+        """
         ...
 
     def list_published(self, tenant: str, seqs: Sequence[int]) -> tuple[bytes | None, dict[int, int]]:

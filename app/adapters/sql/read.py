@@ -15,7 +15,6 @@ from app.adapters.sql.engine import reading
 from app.adapters.sql.listing import list_page
 from app.errors import NotFound
 from app.ledger.ports import MAX_LOG_EVENTS, EntryFilter, Head, Page, StoredEntry, Tenant
-from app.tlog.tile import TILE_WIDTH
 from app.tlog.tree import HASH_SIZE
 
 _TENANT: sa.BindParameter[str] = bindparam("tenant")
@@ -91,16 +90,14 @@ class SqlReader:
 
     def read_tile(self, tenant: str, level: int, number: int, width: int) -> bytes:
         """Return a full tile as stored, a partial one from the hashes or the roots below it."""
-        start = number * TILE_WIDTH
-        if width == TILE_WIDTH:
-            data = self._backend.find_tile(tenant, level, number) or b""
-        elif level == 0:
-            data = self._backend.read_hashes(tenant, start, start + width)
-        else:
-            data = self._backend.read_roots(tenant, level - 1, start, start + width)
-        if len(data) != width * HASH_SIZE or not data:
+        return self.read_tiles(tenant, [(level, number, width)])[0]
+
+    def read_tiles(self, tenant: str, wanted: Sequence[tuple[int, int, int]]) -> list[bytes]:
+        """Return several in one round trip."""
+        tiles = self._backend.read_tiles(tenant, wanted)
+        if any(len(data) != width * HASH_SIZE or not data for data, (_, _, width) in zip(tiles, wanted, strict=True)):
             raise NotFound("the tree has no such tile")
-        return data
+        return tiles
 
     def list_bodies(self, tenant: str, start: int, stop: int) -> list[bytes]:
         """Return the entries' bytes for indexes [start, stop), fewer at the end of the integrated tree."""
