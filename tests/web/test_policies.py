@@ -120,10 +120,8 @@ def test_another_name_is_no_bundle(web: WebPart, name: str) -> None:
 
 def test_the_metrics_say_when_which_log_was_reverified_longest_ago_and_what_was_wrong(web: WebPart) -> None:
     def measure() -> dict[str, float]:
-        lines = web.get("/metrics").text.splitlines()
-        return {
-            name: float(value) for name, value in (line.split() for line in lines if line.startswith("assay_policy"))
-        }
+        lines = [line for line in web.get("/metrics").text.splitlines() if line.startswith("assay_policy")]
+        return {name: float(value) for name, value in map(str.split, lines)}
 
     assert measure() == {"assay_policy_never_reverified": 2, "assay_policy_reverify_problems": 0}
     store, now_s = web.installation.policies.store, int(time.time())
