@@ -83,9 +83,7 @@ class Prover:
             )
         published = self._require_published(tenant, size)
         edge = published.edge if size == published.size else None
-        if not self._tiles:
-            self._read_path(tenant, index, size)
-        return prove_inclusion_from_tiles(index, size, self._tile_reader(tenant), edge)
+        return prove_inclusion_from_tiles(index, size, _TileReader(self, tenant, (index, size)), edge)
 
     def prove_consistency(self, tenant: str, old_size: int, new_size: int) -> list[bytes]:
         """Return the proof that the tree of `new_size` extends that of `old_size`; empty from size 0."""
@@ -98,7 +96,7 @@ class Prover:
         self._require_published(tenant, new_size)
         if old_size == 0:
             return []
-        return prove_consistency_from_tiles(old_size, new_size, self._tile_reader(tenant))
+        return prove_consistency_from_tiles(old_size, new_size, _TileReader(self, tenant))
 
     def receipt(self, tenant: str, index: int, body: bytes, published: Published) -> bytes:
         """Return the tlog-proof of entry `index` under `published`; its `extra` carries the entry's bytes."""
@@ -116,15 +114,20 @@ class Prover:
             )
         return published
 
-    def _tile_reader(self, tenant: str) -> _TileReader:
-        return _TileReader(self, tenant)
+    def read_tile(
+        self, tenant: str, level: int, number: int, width: int, path: tuple[int, int] | None = None
+    ) -> ExpandedTile:
+        """Return a tile at least `width` wide, from the cache if it can be.
 
-    def read_tile(self, tenant: str, level: int, number: int, width: int) -> ExpandedTile:
-        """Return a tile at least `width` wide, from the cache if it can be."""
+        `path`, a leaf and the size of its tree, says what will be asked for next: if several of it are missing, all
+        are read together.
+        """
         key = (tenant, level, number)
         tile = self._tiles.get(key)
         if tile is not None and tile.width >= width:
             return tile
+        if path is not None:
+            self._read_path(tenant, *path)
         with self._filling[hash(key) % len(self._filling)]:  # those who need the same tile wait for one read of it
             tile = self._tiles.get(key)
             if tile is None or tile.width < width:
@@ -133,13 +136,21 @@ class Prover:
         return tile
 
     def _read_path(self, tenant: str, index: int, size: int) -> None:
-        """Read the tiles of a path, and of the tree's right edge, in one round trip: the first proof needs them all."""
+        """Read the tiles of a path, and of the tree's right edge, in one round trip if more than one is missing."""
         levels = range(-(-(size - 1).bit_length() // TILE_HEIGHT))
         places = {(level, at >> TILE_HEIGHT * (level + 1)) for level in levels for at in (index, size)}
-        wanted = [(level, number, width) for level, number in places if (width := tile_width(level, number, size))]
-        tiles = self._reader.read_tiles(tenant, wanted) if wanted else []
-        for (level, number, _), data in zip(wanted, tiles, strict=True):
-            self._keep((tenant, level, number), expand_tile(data))
+        wanted = [
+            (level, number, width)
+            for level, number in places
+            if (width := tile_width(level, number, size)) and self._lacks((tenant, level, number), width)
+        ]
+        if len(wanted) > 1:
+            for (level, number, _), data in zip(wanted, self._reader.read_tiles(tenant, wanted), strict=True):
+                self._keep((tenant, level, number), expand_tile(data))
+
+    def _lacks(self, key: tuple[str, int, int], width: int) -> bool:
+        tile = self._tiles.get(key)
+        return tile is None or tile.width < width
 
     def _keep(self, key: tuple[str, int, int], tile: ExpandedTile) -> None:
         """Remember the tile; of too many the one kept longest goes."""
@@ -152,11 +163,12 @@ class Prover:
 class _TileReader:
     """`read_tile` of one tenant, as the proofs from tiles want it."""
 
-    __slots__ = ("_prover", "_tenant")
+    __slots__ = ("_path", "_prover", "_tenant")
 
-    def __init__(self, prover: Prover, tenant: str) -> None:
+    def __init__(self, prover: Prover, tenant: str, path: tuple[int, int] | None = None) -> None:
         self._prover = prover
         self._tenant = tenant
+        self._path = path
 
     def __call__(self, level: int, number: int, width: int) -> ExpandedTile:
-        return self._prover.read_tile(self._tenant, level, number, width)
+        return self._prover.read_tile(self._tenant, level, number, width, self._path)

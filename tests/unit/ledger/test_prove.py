@@ -63,6 +63,38 @@ def test_proofs_hold_at_every_size_that_is_covered(world, prover, size) -> None:
     )
 
 
+class CountingReader:
+    """The store, and how often tiles are asked of it."""
+
+    def __init__(self, store) -> None:
+        self._store = store
+        self.asked: list[int] = []
+
+    def __getattr__(self, name: str):
+        return getattr(self._store, name)
+
+    def read_tile(self, tenant, level, number, width):
+        self.asked.append(1)
+        return self._store.read_tile(tenant, level, number, width)
+
+    def read_tiles(self, tenant, wanted):
+        self.asked.append(len(wanted))
+        return self._store.read_tiles(tenant, wanted)
+
+
+def test_the_tiles_that_a_proof_lacks_are_read_together_and_once(world) -> None:
+    reader = CountingReader(world.store)
+    prover = Prover(reader)
+    first = prover.prove_inclusion(TENANT.id, 0, SIZE)
+    assert reader.asked == [3], "both tiles of level 0, and the one above them"
+    assert prover.prove_inclusion(TENANT.id, SIZE - 1, SIZE)
+    assert prover.prove_inclusion(TENANT.id, 0, SIZE) == first
+    assert reader.asked == [3]
+    prover._tiles.pop((TENANT.id, 0, 0))
+    assert prover.prove_inclusion(TENANT.id, 0, SIZE) == first
+    assert reader.asked == [3, 1]
+
+
 @pytest.mark.parametrize("index", [-1, SIZE, SIZE + 1, 2**64])
 def test_a_proof_for_an_index_outside_the_tree_is_refused(prover, index) -> None:
     with pytest.raises(Rejected) as caught:
