@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from hashlib import sha256
 from uuid import UUID
 
 import psycopg
@@ -17,7 +18,7 @@ import sqlalchemy as sa
 from app.adapters.sql.arrays import pack_bigints, pack_blobs, pack_texts, pack_uuids
 from app.adapters.sql.engine import open_engine, reading, writing
 from app.adapters.sql.migrate import upgrade
-from app.adapters.sql.postgres import _PENDING
+from app.adapters.sql.postgres import _PENDING, _POSITION
 from app.adapters.sql.store import SqlStore
 from app.errors import Unavailable
 from app.ledger.ports import NotLeaderError, Tenant
@@ -255,11 +256,17 @@ def test_what_is_pending_is_read_in_order_though_nobody_analysed_the_table(store
 
 def test_a_leaf_is_found_by_its_hash_without_reading_the_others(store):
     with reading(store._engine) as connection:
-        connection.exec_driver_sql("SET enable_seqscan = off")
-        question = "EXPLAIN SELECT min(idx) FROM leaf WHERE tenant = 'a' AND hash = '\\x00'"
-        plan = str(connection.exec_driver_sql(question).fetchall())
-        connection.exec_driver_sql("RESET enable_seqscan")
-    assert "leaf_hash" in plan
+        connection.exec_driver_sql(
+            "INSERT INTO leaf (tenant, idx, seq, hash)"
+            " SELECT 'a', n, n, sha256(n::text::bytea) FROM generate_series(0, 150000) AS n"
+        )
+        connection.exec_driver_sql("UPDATE head SET size = 150001 WHERE tenant = 'a'")
+    sought = {index: sha256(str(index).encode()).digest() for index in (0, 65_535, 65_536, 131_072, 150_000)}
+    assert {index: store.find_position("a", leaf_hash) for index, leaf_hash in sought.items()} == {n: n for n in sought}
+    assert store.find_position("a", bytes(32)) is None
+    leaf_hash = sought[0]
+    plan = store._backend.ask_watching(f"EXPLAIN {_POSITION}", ("a", "a", leaf_hash[:4], leaf_hash))
+    assert "leaf_segment_hash" in str(plan)
 
 
 # a server that goes away

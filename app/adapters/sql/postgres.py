@@ -19,6 +19,7 @@ from app.adapters.sql.arrays import pack_bigints, pack_blobs, pack_texts, pack_u
 from app.adapters.sql.backend import require_entries
 from app.adapters.sql.engine import reading, writing
 from app.adapters.sql.lock import hold_advisory_lock
+from app.adapters.sql.tables import HASH_START_BYTES
 from app.adapters.sql.wake import PostgresWake
 from app.ledger.ports import AppendResult, EntryRow, Integration, Pending, PendingEntry
 
@@ -84,6 +85,14 @@ SELECT count(*) FROM moved"""
 
 _NEWEST_CHECKPOINT = "SELECT note FROM checkpoint WHERE tenant = %b ORDER BY size DESC LIMIT 1"
 _POSITIONS = "SELECT seq, idx FROM leaf WHERE tenant = %b AND seq = ANY (%b::bigint[])"
+
+# OFFSET 0 keeps the planner from reading the leaves in order of their index until the first fits.
+_POSITION = """
+SELECT min(idx) FROM (
+    SELECT idx FROM leaf
+    WHERE tenant = %b
+    AND idx >> 16 = ANY (ARRAY(SELECT generate_series(0, size >> 16) FROM head WHERE tenant = %b))
+    AND substr(hash, 1, 4) = %b AND hash = %b OFFSET 0) AS found"""
 
 _PUBLISHED = """
 WITH newest AS (SELECT note FROM checkpoint WHERE tenant = %b ORDER BY size DESC LIMIT 1)
@@ -278,6 +287,13 @@ class PostgresBackend(PostgresWake):
         """As LedgerReader.find_checkpoint; each web process asks this, and for positions, at each publication."""
         with reading(self._engine) as connection:
             row = _driver_of(connection).execute(_NEWEST_CHECKPOINT, (tenant,), binary=True).fetchone()
+            return row[0] if row else None
+
+    def find_position(self, tenant: str, leaf_hash: bytes) -> int | None:
+        """As Backend.find_position."""
+        with reading(self._engine) as connection:
+            arguments = (tenant, tenant, leaf_hash[:HASH_START_BYTES], leaf_hash)
+            row = _driver_of(connection).execute(_POSITION, arguments, binary=True).fetchone()
             return row[0] if row else None
 
     def list_positions(self, tenant: str, seqs: Sequence[int]) -> dict[int, int]:

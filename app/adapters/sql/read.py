@@ -52,7 +52,6 @@ _LOG_EVENTS = (
     .order_by(t.entry.c.seq)
     .limit(MAX_LOG_EVENTS)
 )
-_POSITION = select(sa.func.min(t.leaf.c.idx)).where(t.leaf.c.tenant == _TENANT, t.leaf.c.hash == bindparam("hash"))
 
 
 class SqlReader:
@@ -119,8 +118,7 @@ class SqlReader:
 
     def find_position(self, tenant: str, leaf_hash: bytes) -> int | None:
         """Return the lowest index with this leaf hash."""
-        position: int | None = self._fetch(_POSITION, tenant=tenant, hash=leaf_hash)[0][0]
-        return position
+        return self._backend.find_position(tenant, leaf_hash)
 
     def list_positions(self, tenant: str, seqs: Sequence[int]) -> dict[int, int]:
         """Return {seq: index} of those that are integrated."""
