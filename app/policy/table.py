@@ -101,8 +101,8 @@ def parse_csv(bundle: Bundle, table: str, text: str) -> list[dict[str, Any]]:
 def change_table(bundle: Bundle, table: str, value: Mapping[str, Any]) -> tuple[Bundle, Change]:
     """Return the bundle with the table's data changed to `value`, and what that does to the rows.
 
-    Raises NotFound without such a table, Malformed if it does not fit its schema, states no version, or says two
-    things of one key for one day; TooLarge beyond a bundle's bounds.
+    Raises NotFound without such a table, Malformed if it holds fractions, does not fit its schema,
+    states no version, or says two things of one key for one day; TooLarge beyond a bundle's bounds.
     """
     before = _read(bundle, table)
     check_dates(table, value, bundle.schemas.get(table))
@@ -165,7 +165,10 @@ def _format(value: Mapping[str, Any]) -> bytes:
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except TypeError:  # `parse_json` makes no other kind of value that JSON's writer does not know
+        raise _malformed("fractions are not allowed in a table; send integers (for money, minor units)") from None
 
 
 def _read(bundle: Bundle, table: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from hashlib import sha256
 from uuid import UUID
 
@@ -15,8 +15,9 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from app.adapters.sql import lock
 from app.adapters.sql.arrays import pack_bigints, pack_blobs, pack_texts, pack_uuids
-from app.adapters.sql.engine import open_engine, reading, writing
+from app.adapters.sql.engine import open_dedicated, open_engine, reading, writing
 from app.adapters.sql.migrate import upgrade
 from app.adapters.sql.postgres import _PENDING, _POSITION
 from app.adapters.sql.store import SqlStore
@@ -334,6 +335,20 @@ def test_a_lost_lock_can_be_taken_by_another(url, store):
         with peer.sequencer_lock("a"):
             pass
     peer.close()
+
+
+ADVISORY_LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+
+
+def test_the_lock_is_free_before_its_session_has_ended(store, monkeypatch):
+    """A server ends a session when it comes to it: whoever takes the log up next must not have to wait for that."""
+    driver = open_dedicated(store._engine)
+    monkeypatch.setattr(lock, "open_dedicated", lambda _: driver)
+    monkeypatch.setattr(lock, "closing", nullcontext)
+    with store.sequencer_lock("a"):
+        assert driver.execute(ADVISORY_LOCKS).fetchone() == (1,)
+    assert driver.execute(ADVISORY_LOCKS).fetchone() == (0,)
+    driver.close()
 
 
 @pytest.mark.slow

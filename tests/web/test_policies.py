@@ -343,6 +343,7 @@ def test_a_table_that_is_not_there_or_does_not_fit_is_refused(web: WebPart, auth
     read_problem(web.get("/v1/policy/data/nothing"), 404, "table_unknown")
     read_problem(web.call("PUT", "/v1/policy/data/nothing", json={"version": "1"}, token=author), 404, "table_unknown")
     read_problem(web.call("PUT", "/v1/policy/data/kyc", json={}, token=author), 400, "bundle_malformed")
+    read_problem(web.call("PUT", "/v1/policy/data/kyc", json={"x": [0.5]}, token=author), 400, "table_malformed")
     csv = {"data": "a,b\n", "content_type": "text/csv", "token": author}
     read_problem(web.call("PUT", "/v1/policy/data/kyc", **csv), 400, "table_malformed")
     read_problem(web.call("PUT", "/v1/policy/data/kyc", json=json.loads("[]"), token=author), 400, "json_malformed")

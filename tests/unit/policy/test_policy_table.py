@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from datetime import date, timedelta
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -90,6 +91,13 @@ def test_csv_says_the_same_as_the_table(rows) -> None:
     assert (change.rows, change.added, change.removed) == (len(rows), len(rows), 0)
     assert parse_csv(bundle, "limits", format_csv(bundle, "limits")) == rows
     assert bundle.data["limits"] == {**EMPTY, "rows": rows}
+
+
+@pytest.mark.parametrize("value", [{**EMPTY, "rows": [{**ROW, "limit": Decimal("0.5")}]}, {**EMPTY, "x": Decimal(1)}])
+def test_a_fraction_anywhere_in_a_table_is_refused(value) -> None:
+    with pytest.raises(Malformed) as caught:
+        change_table(make(), "limits", value)
+    assert caught.value.code == "table_malformed"
 
 
 def test_columns_may_come_in_any_order_and_optional_ones_be_left_out() -> None:
