@@ -16,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from app.errors import Unavailable
+from app.ledger.durable import sync_folder
 from app.ledger.ports import NotLeaderError
 
 FILE_MODE = 0o600
@@ -115,11 +116,7 @@ class FileAnchor:
             raise self._unavailable(f"cannot be written ({error.strerror})") from error
 
     def _sync_folder(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self._folder)
 
     def _unavailable(self, what: str) -> AnchorUnavailableError:
         return AnchorUnavailableError(f"the anchor in {self._folder} {what}")

@@ -19,7 +19,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ from jwt.algorithms import ECAlgorithm
 from jwt.utils import der_to_raw_signature
 
 from app.errors import Broken, Conflict, NotFound, Refused, Unavailable
+from app.ledger.durable import sync_folder
 
 ALGORITHM: Final = "ES256"
 SIGNING_FILE: Final = "signing.pem"
@@ -156,7 +157,7 @@ def rotate_bundle_key(folder: Path) -> BundleKey:
 
     Raises as `FileBundleSigner` does, and Conflict (`key_limit`) beyond `MAX_PUBLIC_KEYS`.
     """
-    found = _find_state(folder, "next")
+    found = _find_state(list_bundle_keys(folder), "next")
     if found is not None:
         return found
     if len(_read_folder(folder).believed) >= MAX_PUBLIC_KEYS:
@@ -171,22 +172,23 @@ def retire_bundle_key(folder: Path, key_id: str) -> str:
     Repeated, it changes nothing. Raises NotFound (`key_missing`) for a key that is not believed here, Conflict
     (`key_successor_missing`) if there is no next one, and as `FileBundleSigner` does.
     """
-    states = {key.key_id: key.state for key in list_bundle_keys(folder)}
+    keys = list_bundle_keys(folder)
+    states = {key.key_id: key.state for key in keys}
     if states.get(key_id, "next") == "next":
         raise NotFound(f"{key_id[:16]!r} is no key that signed here: `assay policy key list`", code="key_missing")
-    following = _find_state(folder, "next")
+    following = _find_state(keys, "next")
     if states[key_id] == "signs":
         if following is None:
             raise Conflict("no key is there to sign next: `assay policy key rotate`", code="key_successor_missing")
         _write(folder / (following.key_id + PUBLIC_SUFFIX), following.public_pem.encode())  # whoever signs is believed
         with (folder / SIGNING_FILE).open("r+b") as old:
             (folder / NEXT_FILE).rename(folder / SIGNING_FILE)  # a crash until here leaves the old state
-            _sync_folder(folder)
+            sync_folder(folder)
             old.write(b"\n" * MAX_KEY_BYTES)
             old.flush()
             os.fsync(old.fileno())
         return following.key_id
-    return next(each for each, state in states.items() if state == "signs")
+    return keys[0].key_id
 
 
 def name_key(key: ec.EllipticCurvePublicKey) -> str:
@@ -198,8 +200,8 @@ def _describe(state: Literal["signs", "next", "believed"], key: ec.EllipticCurve
     return BundleKey(key_id=name_key(key), state=state, public_pem=_to_pem(key).decode())
 
 
-def _find_state(folder: Path, state: str) -> BundleKey | None:
-    return next((key for key in list_bundle_keys(folder) if key.state == state), None)
+def _find_state(keys: Sequence[BundleKey], state: str) -> BundleKey | None:
+    return next((key for key in keys if key.state == state), None)
 
 
 def _create_key(path: Path) -> ec.EllipticCurvePublicKey:
@@ -270,16 +272,7 @@ def _write(path: Path, data: bytes) -> None:
         opened.flush()
         os.fsync(opened.fileno())
     fresh.rename(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make what was renamed in the folder durable."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+    sync_folder(path.parent)
 
 
 def _to_pem(key: ec.EllipticCurvePublicKey) -> bytes:

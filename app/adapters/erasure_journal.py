@@ -20,6 +20,7 @@ from typing import Final
 
 from app.errors import Broken, Malformed, Unavailable
 from app.ledger.canonical import canonical, parse_json
+from app.ledger.durable import sync_folder
 from app.subjects.ports import Erasure
 
 FILE_MODE: Final = 0o600
@@ -56,7 +57,7 @@ class FileErasureJournal:
         """Make the file (0600), durably, if it does not exist, and return the journal in it."""
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE))
-            _flush_folder(path)
+            sync_folder(path.parent)
         except OSError as error:
             raise _unavailable(path, "made", error) from error
         return cls(path)
@@ -77,7 +78,7 @@ class FileErasureJournal:
         try:
             os.link(draft, path)  # and not a rename: what somebody else made meanwhile stays
             draft.unlink()
-            _flush_folder(path)
+            sync_folder(path.parent)
         except OSError as error:
             raise _unavailable(path, "made", error) from error
 
@@ -164,14 +165,6 @@ def _end_of_last_line(file: int) -> int:
 def _write_at(file: int, offset: int, data: bytes) -> None:
     if os.pwrite(file, data, offset) != len(data):
         raise OSError(ENOSPC, "only a part could be written")
-
-
-def _flush_folder(path: Path) -> None:
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _unavailable(path: Path, what: str, error: OSError) -> JournalUnavailableError:

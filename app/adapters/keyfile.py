@@ -24,6 +24,7 @@ from typing import NoReturn
 from nacl.signing import SigningKey
 
 from app.errors import Broken, NotFound, Rejected, Unavailable
+from app.ledger.durable import sync_folder
 from app.ledger.ports import Tenant
 from app.tlog.encoding import format_base64, parse_base64
 from app.tlog.note import ED25519, VerifierKey, format_vkey, parse_vkey
@@ -142,7 +143,7 @@ def create_key_file(folder: Path, origin: str, *, algorithm: int = ED25519) -> s
     place = origin_folder(folder, origin)
     folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     place.mkdir(mode=FOLDER_MODE, exist_ok=True)
-    _sync_folder(folder)
+    sync_folder(folder)
     if len(_list_folder(place)) >= MAX_KEYS_PER_ORIGIN:
         raise Rejected(f"{origin} has {MAX_KEYS_PER_ORIGIN} keys already", code="key_limit")
     vkey = format_vkey(key)
@@ -267,7 +268,7 @@ def _write_file(path: Path, text: str) -> None:
         opened.flush()
         os.fsync(opened.fileno())
     fresh.rename(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _destroy_file(path: Path) -> None:
@@ -276,12 +277,4 @@ def _destroy_file(path: Path) -> None:
         opened.flush()
         os.fsync(opened.fileno())
     path.unlink()
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+    sync_folder(path.parent)

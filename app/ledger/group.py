@@ -201,16 +201,17 @@ class GroupCommit:
         the halves are tried apart, down to the caller at fault.
         """
         expected: list[tuple[str, _Awaited, AppendResult]] = []
-        results: list[AppendResult] = []
+        done: list[tuple[_Job, list[AppendResult]]] = []
         try:
             with self._store.transaction() as tx:
-                appended = tx.append_entries([row for job in group for row in job.rows])
-                self._keep_all(tx, group, appended)
-                results = appended  # nothing is refused from here on
-                self._expect(group, results, expected)
+                results = tx.append_entries([row for job in group for row in job.rows])
+                appended = _share_out(group, results)
+                self._keep_all(tx, appended)
+                done = appended  # nothing is refused from here on
+                self._expect(done, expected)
         except Exception as error:  # noqa: BLE001 -- every waiting caller must be answered, whatever happens
             answered = {id(who) for tenant, who, result in expected if not self._watch.forget(tenant, result.seq, who)}
-            if isinstance(error, Unavailable) or results or len(group) == 1:
+            if isinstance(error, Unavailable) or done or len(group) == 1:
                 for job in group:
                     if id(job.published) not in answered:  # it was published, so the commit took place
                         job.fail(error)
@@ -223,36 +224,36 @@ class GroupCommit:
             awaited.committed()
             if result.replayed:
                 self._watch.nudge(tenant)
-        start = 0
-        for job in group:
+        for job, own in done:
             if job.committed is not None:
-                job.committed.give(results[start : start + len(job.rows)])
-            start += len(job.rows)
+                job.committed.give(own)
 
-    def _keep_all(self, tx: EntryWriter, group: list[_Job], results: Sequence[AppendResult]) -> None:
+    def _keep_all(self, tx: EntryWriter, appended: Sequence[tuple[_Job, list[AppendResult]]]) -> None:
         """Write what comes with new entries; of a replayed one, the earlier request kept its own."""
-        kept: list[Kept] = []
-        start = 0
-        for job in group:
-            if job.kept is not None and not results[start].replayed:
-                kept.append(job.kept)
-            start += len(job.rows)
+        kept = [job.kept for job, own in appended if job.kept is not None and not own[0].replayed]
         if kept:
             assert self._keep is not None  # noqa: S101 -- who hands it in has wired it
             self._keep(tx, kept)
 
     def _expect(
         self,
-        group: list[_Job],
-        results: Sequence[AppendResult],
+        appended: Sequence[tuple[_Job, list[AppendResult]]],
         expected: list[tuple[str, _Awaited, AppendResult]],
     ) -> None:
         """Have the watch answer those who wait for publication, before the commit makes a publication possible."""
-        start = 0
-        for job in group:
+        for job, own in appended:
             if job.published is not None:
-                tenant, result = job.rows[0].tenant, results[start]
+                tenant, result = job.rows[0].tenant, own[0]
                 job.published.expect(result)
                 self._watch.expect(tenant, result.seq, job.published)
                 expected.append((tenant, job.published, result))
-            start += len(job.rows)
+
+
+def _share_out(group: Sequence[_Job], results: list[AppendResult]) -> list[tuple[_Job, list[AppendResult]]]:
+    """Return each job with the results of its own rows."""
+    shares, start = [], 0
+    for job in group:
+        stop = start + len(job.rows)
+        shares.append((job, results[start:stop]))
+        start = stop
+    return shares

@@ -123,16 +123,15 @@ class Prover:
         are read together.
         """
         key = (tenant, level, number)
-        tile = self._tiles.get(key)
-        if tile is not None and tile.width >= width:
+        tile = self._find(key, width)
+        if tile is not None:
             return tile
         if path is not None:
             self._read_path(tenant, *path)
         with self._filling[hash(key) % len(self._filling)]:  # those who need the same tile wait for one read of it
-            tile = self._tiles.get(key)
-            if tile is None or tile.width < width:
-                tile = expand_tile(self._reader.read_tile(tenant, level, number, width), tile)
-                self._keep(key, tile)
+            tile = self._find(key, width)
+            if tile is None:
+                tile = self._keep(key, self._reader.read_tile(tenant, level, number, width))
         return tile
 
     def _read_path(self, tenant: str, index: int, size: int) -> None:
@@ -142,22 +141,24 @@ class Prover:
         wanted = [
             (level, number, width)
             for level, number in places
-            if (width := tile_width(level, number, size)) and self._lacks((tenant, level, number), width)
+            if (width := tile_width(level, number, size)) and self._find((tenant, level, number), width) is None
         ]
         if len(wanted) > 1:
             for (level, number, _), data in zip(wanted, self._reader.read_tiles(tenant, wanted), strict=True):
-                self._keep((tenant, level, number), expand_tile(data))
+                self._keep((tenant, level, number), data)
 
-    def _lacks(self, key: tuple[str, int, int], width: int) -> bool:
+    def _find(self, key: tuple[str, int, int], width: int) -> ExpandedTile | None:
         tile = self._tiles.get(key)
-        return tile is None or tile.width < width
+        return tile if tile is not None and tile.width >= width else None
 
-    def _keep(self, key: tuple[str, int, int], tile: ExpandedTile) -> None:
-        """Remember the tile; of too many the one kept longest goes."""
+    def _keep(self, key: tuple[str, int, int], data: bytes) -> ExpandedTile:
+        """Expand and remember the tile, from the narrower one that is there; of too many the one kept longest goes."""
+        tile = expand_tile(data, self._tiles.get(key))
         with self._lock:
             self._tiles[key] = tile
             if len(self._tiles) > TILE_CACHE_LIMIT:
                 del self._tiles[next(iter(self._tiles))]
+        return tile
 
 
 class _TileReader:

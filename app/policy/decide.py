@@ -159,6 +159,8 @@ def _ask(engine: PolicyEngine, question: Query, bundle_digest: str) -> Answer:
 
 def ask_all(engine: PolicyEngine, questions: Sequence[Query], *, bundle_digest: str) -> list[Answer]:
     """Return the engine's answer to each question, as `ask` does."""
+    if not questions:
+        return []
     if len(questions) == 1:
         return [_ask(engine, questions[0], bundle_digest)]
     try:

@@ -13,6 +13,7 @@ from typing import Any
 
 from app.errors import Rejected, Unavailable
 from app.ledger.canonical import parse_json
+from app.ledger.durable import sync_folder
 from app.tlog.checkpoint import parse_checkpoint
 from app.tlog.note import parse_note
 
@@ -124,8 +125,4 @@ def _replace(file: Path, heads: dict[str, Any]) -> None:
         opened.flush()
         os.fsync(opened.fileno())
     beside.replace(file)
-    directory = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_folder(file.parent)
