@@ -41,6 +41,11 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on. 0.0.0.0 exposes the service.")
     port: int = Field(default=8080, ge=1, le=65535, description="TCP port to listen on.")
     workers: int = Field(default=2, ge=1, le=64, description="Web processes.")
+    bind_workers: bool = Field(
+        default=True,
+        description="Keep each of several web processes on a processor of its own, where there are as many (Linux). "
+        "Turn it off if something else is bound to the same ones.",
+    )
     threads: int = Field(
         default=128,
         ge=1,

@@ -50,6 +50,7 @@ def serve(
     with open_installation(settings) as installation:
         installation.replay_erasures()  # what a restored backup brought back is erased before anything is served
     host, port = host or settings.host, port or settings.port
+    workers = workers or count_workers(settings)
     server = Granian(
         "assay",
         address=host,
@@ -57,7 +58,7 @@ def serve(
         interface=Interfaces.WSGI,
         http=HTTPModes.http1,
         websockets=False,
-        workers=workers or count_workers(settings),
+        workers=workers,
         blocking_threads=settings.threads,
         backlog=settings.backlog,
         respawn_failed_workers=True,
@@ -68,7 +69,7 @@ def serve(
     multiprocessing.set_start_method("spawn")  # the same on every Python, and no thread of ours is forked
     follow_parent(follow)
     tell(f"assay serves on http://{host}:{port}", quiet=quiet)
-    server.serve(target_loader=partial(load_application, os.getpid()), wrap_loader=False)
+    server.serve(target_loader=partial(load_application, os.getpid(), workers), wrap_loader=False)
 
 
 def count_workers(settings: Settings) -> int:
@@ -77,10 +78,10 @@ def count_workers(settings: Settings) -> int:
     return 1 if settings.embedded and not chosen else settings.workers
 
 
-def load_application(parent_pid: int, *_: Any, **__: Any) -> Callable[..., Any]:
-    """Return the WSGI application; called in each web process."""
+def load_application(parent_pid: int, workers: int, *_: Any, **__: Any) -> Callable[..., Any]:
+    """Return the WSGI application; called in each of the web processes."""
     follow_parent(parent_pid)
     target: Any = import_module(WEB_TARGET)
     target.answer_later_under_granian()
-    application: Callable[..., Any] = target.create_wsgi()
+    application: Callable[..., Any] = target.create_wsgi(workers)
     return application

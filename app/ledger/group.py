@@ -8,9 +8,9 @@ the log, and commits with it; what that is, only `keep` knows.
 from __future__ import annotations
 
 import math
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -105,11 +105,14 @@ class GroupCommit:
         self._store = store
         self._keep = keep
         self._watch = watch
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._closing = threading.Lock()
-        self._closed = False
+        self._jobs: deque[_Job] = deque()
         self._waiting_rows = 0
+        self._closed = False
+        self._changing = threading.Lock()
         self._crowd = 1
+        self._awaited: float = math.inf
+        self._enough = threading.Lock()
+        self._enough.acquire()
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
         self._thread.start()
 
@@ -146,53 +149,64 @@ class GroupCommit:
         self._hand_in(_Job((row,), published=_Awaited(done, timeout_s), kept=kept))
 
     def _hand_in(self, job: _Job) -> None:
-        with self._closing:
+        with self._changing:
             if self._closed:
                 raise Unavailable("the service is stopping", code="stopping")
             waiting = self._waiting_rows
-            if self._jobs.qsize() >= QUEUE_LIMIT or (waiting and waiting + job.weight > QUEUE_LIMIT_ROWS):
+            if len(self._jobs) >= QUEUE_LIMIT or (waiting and waiting + job.weight > QUEUE_LIMIT_ROWS):
                 raise Unavailable("too many entries are waiting to be written", code="overloaded")
             self._waiting_rows += job.weight
-            self._jobs.put(job)
+            self._jobs.append(job)
+            if len(self._jobs) >= self._awaited:
+                self._wake()
 
     def close(self) -> None:
         """Commit what was handed in, then stop."""
-        with self._closing:
+        with self._changing:
             self._closed = True
-            self._jobs.put(None)
+            if self._awaited < math.inf:
+                self._wake()
         self._thread.join()
 
-    def _run(self) -> None:
-        stopping = False
-        while not stopping:
-            group, stopping = self._take_group()
-            with self._closing:
-                self._waiting_rows -= sum(job.weight for job in group)
-            if group:
-                self._commit(group)
+    def _wake(self) -> None:
+        """Wake the committing thread, which waits for this: once, whatever comes in until it waits again."""
+        self._awaited = math.inf
+        self._enough.release()
 
-    def _take_group(self) -> tuple[list[_Job], bool]:
-        """Return all that waits, at least one job unless stopping, up to `GROUP_LIMIT_ROWS` rows.
+    def _wait_for(self, number: int, timeout_s: float) -> None:
+        """Return when so many jobs wait or we are closed, or after `timeout_s`; nobody wakes us for fewer."""
+        with self._changing:
+            if self._closed or len(self._jobs) >= number:
+                return
+            self._awaited = number
+        if self._enough.acquire(timeout=timeout_s):
+            return
+        with self._changing:
+            if self._awaited == math.inf:  # somebody woke us just now
+                self._enough.acquire()
+            self._awaited = math.inf
+
+    def _run(self) -> None:
+        while group := self._take_group():
+            self._commit(group)
+
+    def _take_group(self) -> list[_Job]:
+        """Return all that waits, up to `GROUP_LIMIT_ROWS` rows: at least one job, none when all is done.
 
         Callers come in bursts, woken together by a publication: the first of a burst waits a moment for as many as
         came last time, and they cost one commit instead of three.
         """
-        job = self._jobs.get()
-        deadline_s = time.monotonic() + LINGER_S
+        self._wait_for(1, threading.TIMEOUT_MAX)
+        self._wait_for(self._crowd, LINGER_S)
         group: list[_Job] = []
         rows = 0
-        while job is not None:
-            group.append(job)
-            rows += job.weight
-            if rows >= GROUP_LIMIT_ROWS:
-                break
-            try:
-                wait_s = deadline_s - time.monotonic() if len(group) < self._crowd else 0.0
-                job = self._jobs.get(timeout=wait_s) if wait_s > 0 else self._jobs.get_nowait()
-            except queue.Empty:
-                break
+        with self._changing:
+            while self._jobs and rows < GROUP_LIMIT_ROWS:
+                group.append(self._jobs.popleft())
+                rows += group[-1].weight
+            self._waiting_rows -= rows
         self._crowd = len(group)
-        return group, job is None
+        return group
 
     def _commit(self, group: list[_Job]) -> None:
         """Commit the group in one transaction; one caller's bad row must not fail the others.

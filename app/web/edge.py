@@ -24,12 +24,12 @@ _ALWAYS = [
     ("Strict-Transport-Security", "max-age=31536000"),
 ]
 _NOT_CACHED = ("Cache-Control", "no-store")
-_NOTHING_LOADS = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+_NOTHING_LOADS = [*_ALWAYS, ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")]
 _DOCS_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
-_DOCS_LOAD_OWN = ("Content-Security-Policy", _DOCS_POLICY)
+_DOCS_LOAD_OWN = [*_ALWAYS, ("Content-Security-Policy", _DOCS_POLICY)]
 
 
 class Edge:
@@ -46,13 +46,13 @@ class Edge:
         given = environ.get("HTTP_X_REQUEST_ID", "")
         request_id = given if given and _may_repeat(given) else f"{self._process}{next(self._numbers):012x}"
         environ[REQUEST_ID] = request_id
-        loads = _DOCS_LOAD_OWN if environ.get("PATH_INFO", "").startswith("/docs") else _NOTHING_LOADS
+        always = _DOCS_LOAD_OWN if environ.get("PATH_INFO", "").startswith("/docs") else _NOTHING_LOADS
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-            added = [*_ALWAYS, loads, ("X-Request-Id", request_id)]
-            if not any(name == "Cache-Control" for name, _ in headers):
-                added.append(_NOT_CACHED)
-            return start_response(status, headers + added, *rest)
+            whole = [*headers, *always, ("X-Request-Id", request_id)]
+            if "Cache-Control" not in dict(headers):
+                whole.append(_NOT_CACHED)
+            return start_response(status, whole, *rest)
 
         return self._application(environ, start)
 

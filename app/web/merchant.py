@@ -46,7 +46,7 @@ from app.web.models import (
     ListQuery,
     Received,
 )
-from app.web.wire import Answer
+from app.web.wire import Answer, Whole
 from app.wiring import Services
 
 IDEMPOTENCY_KEY_LIMIT = 255
@@ -58,7 +58,7 @@ TAG = Tag(name="entries", description="What is logged.")
 
 def read_idempotency_key(*, required: bool) -> str | None:
     """Return the Idempotency-Key header (draft-ietf-httpapi-idempotency-key-header-07). Raises Rejected."""
-    key = request.headers.get("Idempotency-Key")
+    key: str | None = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:
         if required:
             raise Rejected(
@@ -78,7 +78,7 @@ def read_idempotency_key(*, required: bool) -> str | None:
 
 def read_wait_s(limit_s: int) -> int | None:
     """Return the seconds of `Prefer: wait=N` (RFC 7240, section 4.3), at most `limit_s`; None if not asked."""
-    match = _WAIT.search(request.headers.get("Prefer", ""))
+    match = _WAIT.search(request.environ.get("HTTP_PREFER", ""))
     return min(int(match[1]), limit_s) if match else None
 
 
@@ -294,45 +294,41 @@ def refuse_other_request(result: AppendResult, fingerprint: bytes | None) -> Non
 
 
 def _wants_json() -> bool:
-    return "application/json" in request.headers.get("Accept", "")
+    return "application/json" in request.environ.get("HTTP_ACCEPT", "")
 
 
 def _appended(result: AppendResult, subject: str | None = None) -> Response:
     entry_id = format_entry_id(result.id)
-    where = f"/v1/entries/{entry_id}/receipt"
-    body = {"id": entry_id, "status": "appended", "receipt": where} | _about(subject)
-    headers = {"Location": f"/v1/entries/{entry_id}"}
-    return _written(result, Answer(orjson.dumps(body), HTTPStatus.ACCEPTED, headers, mimetype="application/json"))
+    where = f"/v1/entries/{entry_id}"
+    body = {"id": entry_id, "status": "appended", "receipt": f"{where}/receipt"} | _about(subject)
+    return Whole(orjson.dumps(body), HTTPStatus.ACCEPTED, [("Location", where), *_replayed(result)])
 
 
 def _received(
     result: AppendResult, index: int, receipt: bytes, wait_s: int, *, as_json: bool, subject: str | None = None
 ) -> Response:
     entry_id = format_entry_id(result.id)
-    headers = {
-        "Location": f"/v1/entries/{entry_id}",
-        "Preference-Applied": f"wait={wait_s}",
-        "Assay-Entry": entry_id,
-        "Assay-Index": str(index),
-    }
+    headers = [
+        ("Location", f"/v1/entries/{entry_id}"),
+        ("Preference-Applied", f"wait={wait_s}"),
+        ("Assay-Entry", entry_id),
+        ("Assay-Index", str(index)),
+        *_replayed(result),
+    ]
     if subject is not None:
-        headers["Assay-Subject"] = subject
-    if as_json:
-        body = {"id": entry_id, "status": "published", "index": index, "receipt": receipt.decode()} | _about(subject)
-        response = Answer(orjson.dumps(body), HTTPStatus.CREATED, headers, mimetype="application/json")
-    else:
-        response = Answer(receipt, HTTPStatus.CREATED, headers, content_type=RECEIPT_TYPE)
-    return _written(result, response)
+        headers.append(("Assay-Subject", subject))
+    if not as_json:
+        return Whole(receipt, HTTPStatus.CREATED, headers, content_type=RECEIPT_TYPE)
+    body = {"id": entry_id, "status": "published", "index": index, "receipt": receipt.decode()} | _about(subject)
+    return Whole(orjson.dumps(body), HTTPStatus.CREATED, headers)
 
 
 def _about(subject: str | None) -> dict[str, str]:
     return {} if subject is None else {"subject": subject}
 
 
-def _written(result: AppendResult, response: Response) -> Response:
-    if result.replayed:
-        response.headers["Idempotency-Replayed"] = "true"
-    return response
+def _replayed(result: AppendResult) -> list[tuple[str, str]]:
+    return [("Idempotency-Replayed", "true")] if result.replayed else []
 
 
 def _parse(stored: StoredEntry) -> Entry:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
-from wsgiref.types import WSGIEnvironment
+from http import HTTPStatus
+from typing import Any, Final
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Request, Response
 from werkzeug.datastructures import Headers
@@ -13,6 +14,7 @@ from app.errors import Malformed, TooLarge
 from app.ledger.canonical import parse_json
 
 BODY_LIMIT_BYTES = 1024 * 1024
+JSON: Final = "application/json"
 
 _NOTHING = object()
 _WITHOUT_LENGTH = {204, 304}
@@ -43,7 +45,7 @@ class StrictRequest(Request):
         """Return the body as JSON whatever the flags say. Raises Malformed or TooLarge."""
         del force, silent, cache
         if self._parsed is _NOTHING:
-            if self.mimetype != "application/json":
+            if self.environ.get("CONTENT_TYPE") != JSON and self.mimetype != JSON:
                 raise Malformed("send Content-Type: application/json", code="content_type")
             parsed = parse_json(self.get_data(), limit_bytes=BODY_LIMIT_BYTES)
             if not isinstance(parsed, dict):  # the framework would parse a string once more, and not strictly
@@ -69,3 +71,20 @@ class Answer(Response):
         if self.status_code in _WITHOUT_LENGTH or "Content-Length" not in self.headers:
             return super().get_wsgi_headers(environ)
         return self.headers
+
+
+class Whole(Answer):
+    """An answer that is whole when it is made: nobody looks at its headers again before they are sent."""
+
+    def __init__(
+        self, body: bytes, status: HTTPStatus, headers: Iterable[tuple[str, str]] = (), *, content_type: str = JSON
+    ) -> None:
+        """`headers` are ours: what a caller has sent is in none of them."""
+        self._status_line = f"{status.value} {status.phrase}"
+        self._head = [("Content-Type", content_type), ("Content-Length", str(len(body))), *headers]
+        self._body = body
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Send it."""
+        start_response(self._status_line, self._head)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [self._body]

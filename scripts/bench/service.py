@@ -25,6 +25,7 @@ from granian.server import Server
 
 from app.adapters.collector import spare_collector
 from app.adapters.memory import MemoryStore
+from app.adapters.processor import PLACE
 from app.adapters.sql.migrate import upgrade
 from app.credentials.merchant_token import issue
 from app.credentials.ports import Scope
@@ -55,11 +56,14 @@ class Running:
 def create_app() -> Flask:
     """Return the application named by `ASSAY_BENCH_APP`: hello, memory or sql."""
     kind = os.environ["ASSAY_BENCH_APP"]
+    settings = read_settings()
+    if settings.bind_workers:
+        PLACE.take(settings.workers)
     if kind != "hello":
         answer_later_under_granian()
     if kind == "hello":
         return _hello()
-    installation = Installation(read_settings())
+    installation = Installation(settings)
     services = build_services(installation)
     app = create_assay(_over_memory(installation, services) if kind == "memory" else services)
     spare_collector()

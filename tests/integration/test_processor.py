@@ -1,14 +1,15 @@
-"""Who takes turns shares a processor while it pays, and is free of it afterwards."""
+"""Who takes turns shares a processor while it pays, and is free of it afterwards; web processes have one each."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
 
 import pytest
 
 from app.adapters import processor
-from app.adapters.processor import Partner, leave
+from app.adapters.processor import Partner, Place, leave
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="nothing can be bound to a processor here")
 
@@ -63,4 +64,61 @@ def test_a_partner_that_is_gone_binds_nobody(every):
     process = subprocess.Popen(["true"])
     process.wait()
     assert Partner(process.pid).join(alone=True) is None
+    assert os.sched_getaffinity(0) == every
+
+
+TAKE = """
+import os, sys
+from app.adapters.processor import PLACE, Partner
+taken = PLACE.take(int(sys.argv[1]))
+child = os.fork()
+if not child:
+    sys.stdin.read()
+    os._exit(0)
+Partner(child)
+print(taken, sorted(os.sched_getaffinity(0)), sorted(os.sched_getaffinity(child)), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def start():
+    """Start a process that takes its place among so many, and return it with what it says of itself and its child."""
+    started = []
+
+    def start(siblings):
+        command = [sys.executable, "-c", TAKE, str(siblings)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        return process, process.stdout.readline().strip()
+
+    yield start
+    for process in started:
+        process.communicate()
+
+
+def test_siblings_have_a_processor_each_and_their_children_all_of_them(start, every):
+    if len(every) < 2:
+        pytest.skip("one processor")
+    said = {start(len(every))[1] for _ in every}
+    assert said == {f"{own} [{own}] {sorted(every)}" for own in every}
+
+
+def test_the_processor_of_one_that_ended_is_taken_by_the_next(start, every):
+    if len(every) < 2:
+        pytest.skip("one processor")
+    first, said = start(len(every))
+    start(len(every))
+    first.communicate()
+    assert start(len(every))[1] == said
+
+
+@pytest.mark.parametrize("siblings", [1, 65_536])
+def test_who_is_alone_or_one_of_too_many_has_none(start, every, siblings):
+    assert start(siblings)[1] == f"None {sorted(every)} {sorted(every)}"
+
+
+def test_where_nothing_can_be_bound_no_place_is_taken(every, monkeypatch):
+    monkeypatch.setattr(processor, "_read_processor", None)
+    assert Place().take(len(every)) is None
     assert os.sched_getaffinity(0) == every

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -253,6 +254,20 @@ def test_what_is_pending_is_read_in_order_though_nobody_analysed_the_table(store
     plan = store._backend.ask_watching(f"EXPLAIN {_PENDING}", ("a", 0, 10))
     assert "entry_pkey" in str(plan)
     assert "Sort" not in str(plan), "it would read all that is pending for each page of it"
+
+
+def test_plans_that_are_kept_from_an_empty_log_serve_a_large_one(store):
+    assert store.list_pending("a", 0, 10).entries == []
+    assert store.list_published("a", [1]) == (None, {})
+    watcher = store._backend._watcher
+    listed = "SELECT statement, name FROM pg_prepared_statements WHERE statement LIKE '%FROM leaf%'"
+    kept = watcher.execute(listed, prepare=False).fetchall()
+    assert len(kept) == 2
+    for statement, name in kept:
+        arguments = ", ".join(["NULL"] * statement.count("$"))
+        plan = "\n".join(line for (line,) in watcher.execute(f"EXPLAIN EXECUTE {name} ({arguments})"))
+        assert re.search(r"leaf_tenant_seq_key.*\n.*\(tenant = .*\(seq = ", plan)
+        assert "Seq Scan" not in plan
 
 
 def test_a_leaf_is_found_by_its_hash_without_reading_the_others(store):

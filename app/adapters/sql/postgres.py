@@ -97,7 +97,8 @@ SELECT min(idx) FROM (
 _PUBLISHED = """
 WITH newest AS (SELECT note FROM checkpoint WHERE tenant = %b ORDER BY size DESC LIMIT 1)
 SELECT note, NULL::bigint, NULL::bigint FROM newest
-UNION ALL SELECT NULL, seq, idx FROM leaf WHERE tenant = %b AND seq = ANY (%b::bigint[])"""
+UNION ALL SELECT NULL, asked.seq, found.idx FROM unnest(%b::bigint[]) AS asked (seq)
+CROSS JOIN LATERAL (SELECT idx FROM leaf WHERE tenant = %b AND seq = asked.seq OFFSET 0) AS found"""
 
 _EXPOSE = """
 WITH exposed AS (INSERT INTO checkpoint (tenant, size, note) VALUES (%b, %b, %b) ON CONFLICT DO NOTHING)
@@ -270,7 +271,7 @@ class PostgresBackend(PostgresWake):
         """As LedgerReader.list_published, in one statement on a connection kept for it."""
         note: bytes | None = None
         positions: dict[int, int] = {}
-        for found, seq, index in self.ask_watching(_PUBLISHED, (tenant, tenant, list(seqs))):
+        for found, seq, index in self.ask_watching(_PUBLISHED, (tenant, list(seqs), tenant)):
             if found is not None:
                 note = found
             else:

@@ -25,9 +25,12 @@ SQLITE_EAGER_POLL_S = 0.0005
 SQLITE_EAGER_S = 0.025
 """For so long after something happened it is looked at more often: under load the next thing is about to."""
 
-# Of a log that has grown since it was last analysed a planner thinks that there is little to sort, and would
-# collect and sort all that is pending to take the first page of it.
-_BY_INDEX = "SET enable_bitmapscan = off"
+# Kept connections ask the same few statements all day: planned once, they cost the server half. A plan made while the
+# log was small must serve the large one too, so nothing but the indexes may be used: neither a scan, nor a sort of all
+# that is pending to take the first page of it.
+_BY_INDEX = """
+SET plan_cache_mode = force_generic_plan;
+SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off"""
 _LAST_SEQ = "SELECT seq FROM sqlite_sequence WHERE name = 'entry'"
 _LAST_CHECKPOINT = "SELECT max(rowid) FROM checkpoint"
 _NEW_CHECKPOINTS = "SELECT DISTINCT tenant FROM checkpoint WHERE rowid > ? AND rowid <= ?"
@@ -89,17 +92,21 @@ class PostgresWake:
                     _close(self._watcher)
                     self._watcher = None
                 if self._watcher is None:
-                    self._watcher = open_dedicated(self._engine)
-                    self._watcher.prepare_threshold = None  # a plan made while the log was small would be kept
-                    self._watcher.execute(_BY_INDEX)
+                    self._watcher = self._open_kept()
                 return self._watcher.execute(statement, arguments, binary=True).fetchall()
             except psycopg.Error:
                 _close(self._watcher)
                 self._watcher = None
                 raise
 
-    def _open_quick(self) -> psycopg.Connection[Any]:
+    def _open_kept(self) -> psycopg.Connection[Any]:
         driver: psycopg.Connection[Any] = open_dedicated(self._engine)
+        driver.execute(_BY_INDEX)
+        driver.prepare_threshold = 0
+        return driver
+
+    def _open_quick(self) -> psycopg.Connection[Any]:
+        driver = self._open_kept()
         driver.execute("SET synchronous_commit = off")
         return driver
 

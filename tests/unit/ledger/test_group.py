@@ -91,9 +91,9 @@ def queue_up(group, callers, jobs):
     """Hand in jobs one after another, so that their order is known."""
     futures = []
     for rows in jobs:
-        waiting = group._jobs.qsize()
+        waiting = len(group._jobs)
         futures.append(callers.submit(group.append, rows))
-        while group._jobs.qsize() == waiting:
+        while len(group._jobs) == waiting:
             pass
     return futures
 
