@@ -43,8 +43,8 @@ class Settings(BaseSettings):
     workers: int = Field(default=2, ge=1, le=64, description="Web processes.")
     bind_workers: bool = Field(
         default=True,
-        description="Keep each of several web processes on a processor of its own, where there are as many (Linux). "
-        "Turn it off if something else is bound to the same ones.",
+        description="Keep each web process on a processor of its own, where there are enough (Linux). Turn it off if "
+        "something else is bound to the same ones.",
     )
     threads: int = Field(
         default=128,

@@ -27,27 +27,28 @@ _read_processor: Final = _find_reader()
 
 
 class Place:
-    """The processor of this process, one of several alike that their parent started."""
+    """The processor of this process, one of several alike."""
 
-    def __init__(self) -> None:
-        """None is taken."""
+    def __init__(self, namespace: str = "assay") -> None:
+        """None is taken. Nobody else of the same `namespace` on this machine takes the same."""
+        self._namespace = namespace
         self.before: set[int] | None = None
         """Where this process might run before it took one; None while it has none."""
         self._claim: socket.socket | None = None
 
     def take(self, siblings: int) -> int | None:
-        """Bind the calling thread, and those it starts, to a processor that none of the `siblings` has; return it.
+        """Bind the calling thread, and those it starts, to a processor that nobody else has taken; return it.
 
-        It is ours until the process ends, however it ends. None is taken by who is alone, or where there are fewer
-        than `siblings`: the scheduler then shares them out better.
+        It is ours until the process ends, however it ends. None is taken where there are fewer than `siblings`, or
+        one: the scheduler then shares them out better.
         """
         if _read_processor is None:
             return None
         every = os.sched_getaffinity(0)
-        if not 1 < siblings <= len(every):
+        if len(every) < max(siblings, 2):
             return None
         for processor in sorted(every):
-            self._claim = _claim(f"\0assay/{os.getppid()}/{processor}")  # a name of the kernel's: no file is left
+            self._claim = _claim(f"\0{self._namespace}/processor/{processor}")  # a name of the kernel's, and no file
             if self._claim is not None:
                 self.before = every
                 os.sched_setaffinity(0, {processor})

@@ -122,6 +122,7 @@ class PublicationWatch:
         self._waiting = 0
         self._nudges: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._closed = threading.Event()
+        self._wanted = threading.Event()
         for run in (self._listen, self._answer):
             threading.Thread(target=run, name=f"publication-{run.__name__}", daemon=True).start()
 
@@ -139,6 +140,8 @@ class PublicationWatch:
         with self._lock:
             self._waiting += 1
             self._waiters[tenant].setdefault(seq, []).append(waiter)
+        if not self._wanted.is_set():
+            self._wanted.set()
 
     def nudge(self, tenant: str) -> None:
         """Look at once: somebody waits for an entry that may be published already."""
@@ -193,6 +196,7 @@ class PublicationWatch:
     def close(self) -> None:
         """Stop the threads; whoever waits is told that it has waited long enough."""
         self._closed.set()
+        self._wanted.set()
         self._nudges.put(None)
 
     def _listen(self) -> None:
@@ -203,6 +207,13 @@ class PublicationWatch:
                 tenants = [tenant] if tenant else [name for name, waiters in self._waiters.items() if waiters]
             for name in tenants:
                 self.nudge(name)
+            self._rest()
+
+    def _rest(self) -> None:
+        """Hear nothing for a while if nobody waits; to hear of each publication costs, and on SQLite to look for it."""
+        self._wanted.clear()
+        if not self._waiting:
+            self._wanted.wait(POLL_S)
 
     def _answer(self) -> None:
         expire_at_s = 0.0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import select
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -26,6 +27,7 @@ STATEMENT_TIMEOUT_MS: Final = 15_000
 LOCK_TIMEOUT_MS: Final = 4_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS: Final = 30_000
 SQLITE_BUSY_TIMEOUT_MS: Final = 5_000
+SQLITE_RETRY_S: Final = 0.0002
 SQLITE_WAL_CHECKPOINT_PAGES: Final = 4_000
 KEEPALIVES: Final = {
     "keepalives": 1,
@@ -124,8 +126,33 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
     """
     with translated_errors(), engine.connect() as connection, connection.begin():
         driver: Any = connection.connection.driver_connection
-        driver.execute("BEGIN IMMEDIATE" if isinstance(driver, sqlite3.Connection) else "BEGIN")
+        if isinstance(driver, sqlite3.Connection):
+            _begin_writing(driver)
+        else:
+            driver.execute("BEGIN")
         yield connection
+
+
+def _begin_writing(driver: sqlite3.Connection) -> None:
+    """Begin a transaction with SQLite's write lock, or raise when it cannot be had in `SQLITE_BUSY_TIMEOUT_MS`.
+
+    Others hold it for about a millisecond. SQLite itself would sleep longer and longer, up to 100 ms, and those who
+    write all the time would keep the others out.
+    """
+    deadline_s = time.monotonic() + SQLITE_BUSY_TIMEOUT_MS / 1000
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline_s:
+                    raise
+                time.sleep(SQLITE_RETRY_S)
+            else:
+                return
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT_MS}")
 
 
 @contextmanager
