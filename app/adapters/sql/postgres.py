@@ -19,7 +19,6 @@ from app.adapters.sql.arrays import pack_bigints, pack_blobs, pack_texts, pack_u
 from app.adapters.sql.backend import require_entries
 from app.adapters.sql.engine import reading, writing
 from app.adapters.sql.lock import hold_advisory_lock
-from app.adapters.sql.tables import HASH_START_BYTES
 from app.adapters.sql.wake import PostgresWake
 from app.ledger.ports import AppendResult, EntryRow, Integration, Pending, PendingEntry
 
@@ -86,13 +85,15 @@ SELECT count(*) FROM moved"""
 _NEWEST_CHECKPOINT = "SELECT note FROM checkpoint WHERE tenant = %b ORDER BY size DESC LIMIT 1"
 _POSITIONS = "SELECT seq, idx FROM leaf WHERE tenant = %b AND seq = ANY (%b::bigint[])"
 
-# OFFSET 0 keeps the planner from reading the leaves in order of their index until the first fits.
+# OFFSET 0 keeps the planner from reading all leaves of the tenant.
 _POSITION = """
 SELECT min(idx) FROM (
-    SELECT idx FROM leaf
-    WHERE tenant = %b
-    AND idx >> 16 = ANY (ARRAY(SELECT generate_series(0, size >> 16) FROM head WHERE tenant = %b))
-    AND substr(hash, 1, 4) = %b AND hash = %b OFFSET 0) AS found"""
+    SELECT tenant, idx, hash FROM leaf
+    WHERE (hashtext(tenant)::bigint << 48) | (idx >> 16 << 24)
+        | (get_byte(hash, 0) << 16) | (get_byte(hash, 1) << 8) | get_byte(hash, 2) = ANY (ARRAY(
+        SELECT (hashtext(tenant)::bigint << 48) | (segment << 24) | %b::bigint
+        FROM head, generate_series(0, size >> 16) AS segment WHERE tenant = %b)) OFFSET 0) AS alike
+WHERE tenant = %b AND hash = %b"""
 
 _PUBLISHED = """
 WITH newest AS (SELECT note FROM checkpoint WHERE tenant = %b ORDER BY size DESC LIMIT 1)
@@ -293,7 +294,7 @@ class PostgresBackend(PostgresWake):
     def find_position(self, tenant: str, leaf_hash: bytes) -> int | None:
         """As Backend.find_position."""
         with reading(self._engine) as connection:
-            arguments = (tenant, tenant, leaf_hash[:HASH_START_BYTES], leaf_hash)
+            arguments = (int.from_bytes(leaf_hash[:3]), tenant, tenant, leaf_hash)
             row = _driver_of(connection).execute(_POSITION, arguments, binary=True).fetchone()
             return row[0] if row else None
 

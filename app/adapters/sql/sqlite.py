@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from app.adapters.sql.backend import require_entries
 from app.adapters.sql.engine import SQLITE_BUSY_TIMEOUT_MS, open_dedicated, reading, translated_errors, writing
 from app.adapters.sql.lock import hold_file_lock
-from app.adapters.sql.tables import HASH_START_BYTES
 from app.adapters.sql.wake import SqliteWake
 from app.errors import Unavailable
 from app.ledger.ports import AppendResult, EntryRow, Integration, Pending, PendingEntry
@@ -215,7 +214,7 @@ class SqliteBackend(SqliteWake):
     def find_position(self, tenant: str, leaf_hash: bytes) -> int | None:
         """As Backend.find_position."""
         with reading(self._engine) as connection:
-            arguments = (tenant, tenant, leaf_hash[:HASH_START_BYTES], leaf_hash)
+            arguments = (tenant, tenant, leaf_hash[:4], leaf_hash)
             position: int | None = _driver_of(connection).execute(_POSITION, arguments).fetchone()[0]
             return position
 
