@@ -38,31 +38,25 @@ WHERE i.tenant = %b AND i.idem = ANY (%b::bytea[])"""
 _SHUT_OUT_APPENDERS = "SELECT FROM tenant WHERE id = %b FOR UPDATE"
 
 _APPEND = """
-WITH opened AS (SELECT id FROM tenant WHERE id = %b AND state = 'open' FOR SHARE)
-INSERT INTO entry (tenant, id, body, action, subject)
-SELECT opened.id, r.id, r.body, r.action, r.subject
-FROM opened,
-    unnest(%b::uuid[], %b::bytea[], %b::text[], %b::text[]) WITH ORDINALITY AS r (id, body, action, subject, place)
-ORDER BY r.place RETURNING seq"""
-
-_APPEND_WITH_REFS = """
 WITH opened AS (SELECT id FROM tenant WHERE id = %b AND state = 'open' FOR SHARE),
 added AS (
     INSERT INTO entry (tenant, id, body, action, subject)
     SELECT opened.id, r.id, r.body, r.action, r.subject
     FROM opened,
         unnest(%b::uuid[], %b::bytea[], %b::text[], %b::text[]) WITH ORDINALITY AS r (id, body, action, subject, place)
-    ORDER BY r.place RETURNING seq, id),
+    ORDER BY r.place RETURNING seq, id)"""
+_SEQS = "SELECT array_agg(seq ORDER BY seq) FROM added"  # in one row: a row for each costs both sides more
+_REFER = """,
 referred AS (
     INSERT INTO entry_ref (tenant, value, seq)
-    SELECT %b, f.value, added.seq FROM added JOIN unnest(%b::uuid[], %b::text[]) AS f (id, value) ON f.id = added.id)
-SELECT seq FROM added ORDER BY seq"""
+    SELECT %b, f.value, added.seq FROM added JOIN unnest(%b::uuid[], %b::text[]) AS f (id, value) ON f.id = added.id)"""
 
-# OFFSET 0 keeps the planner from a hash join over the whole log: one look-up by index for each row instead.
+# Both tables are read in order of their index, side by side: to look each entry up among the leaves would cost as much
+# as to read it. `ask_watching` leaves the planner no other way, and OFFSET 0 lets it see that the leaves are in order.
 _PENDING = """
-SELECT e.seq, e.action, e.body FROM entry e
-WHERE e.tenant = %b AND e.seq > %b
-AND NOT EXISTS (SELECT FROM leaf l WHERE l.tenant = e.tenant AND l.seq = e.seq OFFSET 0)
+SELECT e.seq, e.action, e.body
+FROM entry e LEFT JOIN (SELECT seq FROM leaf WHERE tenant = %b AND seq > %b ORDER BY seq OFFSET 0) AS l USING (seq)
+WHERE e.tenant = %b AND e.seq > %b AND l.seq IS NULL
 ORDER BY e.seq LIMIT %b"""
 
 # One statement, so that the swap costs one round trip; if the head is not the old one, `moved` is empty and so is all.
@@ -198,19 +192,16 @@ class PostgresEntries:
 
     def insert(self, tenant: str, rows: Sequence[EntryRow]) -> list[int]:
         """Return the sequence numbers of the rows, in their order; none if the log is not open."""
-        arguments: list[object] = [
-            tenant,
-            pack_uuids([row.id for row in rows]),
-            pack_blobs([row.body for row in rows]),
-            pack_texts([row.action for row in rows]),
-            pack_texts([row.subject for row in rows]),
-        ]
+        _, ids, bodies, actions, subjects, refs, *_ = zip(*rows, strict=True)
         statement = _APPEND
-        refs = [(row.id, value) for row in rows if row.refs for value in dict.fromkeys(row.refs)]
-        if refs:
-            statement = _APPEND_WITH_REFS
-            arguments += [tenant, pack_uuids([entry_id for entry_id, _ in refs]), pack_texts([ref for _, ref in refs])]
-        return [seq for (seq,) in self._driver.execute(statement, arguments, binary=True).fetchall()]
+        arguments = [tenant, pack_uuids(ids), pack_blobs(bodies), pack_texts(actions), pack_texts(subjects)]
+        if any(refs):
+            named = [(entry_id, value) for entry_id, own in zip(ids, refs, strict=True) for value in dict.fromkeys(own)]
+            entry_ids, values = zip(*named, strict=True)
+            statement += _REFER
+            arguments += [tenant, pack_uuids(entry_ids), pack_texts(values)]
+        row = self._driver.execute(statement + _SEQS, arguments, binary=True).fetchone()
+        return row[0] or [] if row else []
 
     def shut_out_others(self, tenant: str) -> None:
         """Wait at most the lock timeout for those who append."""
@@ -237,7 +228,7 @@ class PostgresBackend(PostgresWake):
     def list_pending(self, tenant: str, after_seq: int, limit: int) -> Pending:
         """As LedgerStore.list_pending; `after_seq` is 0 or was settled."""
         settled = self._horizon.read_settled(lambda statement: self.ask_watching(statement)[0])
-        entries = list(map(PendingEntry._make, self.ask_watching(_PENDING, (tenant, after_seq, limit))))
+        entries = list(map(PendingEntry._make, self.ask_watching(_PENDING, (tenant, after_seq) * 2 + (limit,))))
         if len(entries) == limit:
             settled = min(settled, entries[-1].seq)
         return Pending(entries, max(settled, after_seq))

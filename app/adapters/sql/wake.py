@@ -26,11 +26,11 @@ SQLITE_EAGER_S = 0.025
 """For so long after something happened it is looked at more often: under load the next thing is about to."""
 
 # Kept connections ask the same few statements all day: planned once, they cost the server half. A plan made while the
-# log was small must serve the large one too, so nothing but the indexes may be used: neither a scan, nor a sort of all
-# that is pending to take the first page of it.
-_BY_INDEX = """
-SET plan_cache_mode = force_generic_plan;
-SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off"""
+# log was small must serve the large one too, so nothing but the indexes may be used, in their order: neither a scan,
+# nor a sort of all that is pending to take the first page of it, nor a look-up of each entry among the leaves.
+_BY_INDEX = "SET plan_cache_mode = force_generic_plan; " + "; ".join(
+    f"SET enable_{way} = off" for way in ("seqscan", "bitmapscan", "sort", "hashjoin", "nestloop")
+)
 _LAST_SEQ = "SELECT seq FROM sqlite_sequence WHERE name = 'entry'"
 _LAST_CHECKPOINT = "SELECT max(rowid) FROM checkpoint"
 _NEW_CHECKPOINTS = "SELECT DISTINCT tenant FROM checkpoint WHERE rowid > ? AND rowid <= ?"
