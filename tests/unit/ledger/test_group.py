@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 import pytest
@@ -189,6 +189,44 @@ def test_a_group_stops_growing_at_its_limit_of_rows(store, group, callers, monke
     store.gate.set()
     assert all(future.result(PATIENCE_S) for future in [first, *futures])
     assert store.transactions == 4, "1, then 4 + 4 + 2 rows"
+
+
+def test_a_batch_does_not_wait_for_the_group_nor_for_another_batch(store, group, callers, monkeypatch) -> None:
+    monkeypatch.setattr(module, "BATCH_ROWS", 2)
+    first = hold_back(store, group, callers)
+    batches = [callers.submit(group.append, [make_row(10 * n), make_row(10 * n + 1)]) for n in range(1, 4)]
+    for _ in range(module.BATCHES_AT_ONCE):
+        assert store.entered.acquire(timeout=PATIENCE_S), "it is at the store though the first job is there still"
+    assert not store.entered.acquire(timeout=0.05), "the third waits"
+    store.gate.set()
+    assert [len(future.result(PATIENCE_S)) for future in [first, *batches]] == [1, 2, 2, 2]
+
+
+def test_batches_that_wait_count_as_rows_and_are_committed_before_closing(store, callers, monkeypatch) -> None:
+    monkeypatch.setattr(module, "BATCH_ROWS", 2)
+    monkeypatch.setattr(module, "QUEUE_LIMIT_ROWS", 3)
+    group = GroupCommit(store, NOBODY_WAITS)
+    store.gate.clear()
+    done = [Waiter() for _ in range(module.BATCHES_AT_ONCE)]
+    for number, waiter in enumerate(done):
+        group.append_then([make_row(10 * number), make_row(10 * number + 1)], waiter)
+        assert store.entered.acquire(timeout=PATIENCE_S)
+    waiting = Waiter()
+    group.append_then([make_row(number) for number in range(90, 93)], waiting)
+    with pytest.raises(Unavailable) as caught:
+        group.append([make_row(99)])
+    assert caught.value.code == "overloaded"
+    closing = callers.submit(group.close)
+    assert not is_done(closing, 0.05)
+    store.gate.set()
+    closing.result(PATIENCE_S)
+    assert [len(waiter.wait()) for waiter in [*done, waiting]] == [2, 2, 3]
+    assert store.count() == 7
+
+
+def is_done(future, patience_s):
+    """Say whether it is done within so long."""
+    return bool(wait([future], timeout=patience_s).done)
 
 
 def test_closing_commits_what_was_accepted_and_takes_no_more(store, callers) -> None:
