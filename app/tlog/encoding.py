@@ -55,7 +55,9 @@ def require_line(text: str, max_bytes: int, what: str) -> None:
     """Raise unless `text` can be one line of a note: not empty, UTF-8, bounded, no control character."""
     if not text or min(text) < FIRST_PRINTABLE:
         raise Malformed(f"{what} is empty or has a control character")
-    if len(text.encode(errors="surrogatepass")) > max_bytes:
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError as error:
+        raise Malformed(f"{what} is not Unicode text") from error
+    if len(encoded) > max_bytes:
         raise TooLarge(f"{what} is longer than {max_bytes} bytes")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise Malformed(f"{what} is not Unicode text")

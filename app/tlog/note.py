@@ -210,7 +210,7 @@ def _parse_signature(line: str) -> SignatureLine:
 
 def _require_name(name: str) -> None:
     require_line(name, MAX_NAME_BYTES, "a key name")
-    if "+" in name or any(character.isspace() for character in name):
+    if "+" in name or name.split() != [name]:
         raise Malformed("a key name has no space and no plus")
 
 

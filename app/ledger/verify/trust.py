@@ -14,7 +14,7 @@ from app.ledger.canonical import parse_json
 from app.ledger.entry import ENTRY_LIMIT_BYTES
 from app.ledger.keys import KEY_ACTIONS, KeyEntry, KeyHistory, KeyHistoryError, extend_trust, read_history
 from app.ledger.verify.report import Place, TamperedError
-from app.tlog.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
+from app.tlog.checkpoint import Checkpoint, parse_checkpoint
 from app.tlog.cosignature import cosigned_message
 from app.tlog.note import (
     COSIGNATURE_V1,
@@ -26,6 +26,7 @@ from app.tlog.note import (
     VerifierKey,
     parse_note,
     parse_vkey,
+    verify_note,
 )
 from app.tlog.policy import Log, Policy, VerifiedCheckpoint, parse_policy
 
@@ -68,8 +69,13 @@ def log_keys(policy: Policy) -> frozenset[VerifierKey]:
 
 def read_claim(note: bytes, place: str) -> Checkpoint:
     """Return what a stored note claims, before anything is verified. Raises TamperedError if it is no checkpoint."""
+    return _read_note(note, place)[1]
+
+
+def _read_note(note: bytes, place: str) -> tuple[SignedNote, Checkpoint]:
     try:
-        return parse_checkpoint(parse_note(note).text)
+        parsed = parse_note(note)
+        return parsed, parse_checkpoint(parsed.text)
     except Rejected as error:
         raise TamperedError(Place(what=f"not a checkpoint: {error}", path=place)) from error
 
@@ -79,14 +85,13 @@ def verify_signed(note: bytes, keys: Collection[VerifierKey], cosigners: Collect
 
     Raises TamperedError for a false signature of a known key, or a true one under another's name.
     """
-    claim = read_claim(note, place)
+    parsed, claim = _read_note(note, place)
     try:
-        signers = open_checkpoint(note, keys).log_keys
+        signers = tuple(key for key in verify_note(parsed, keys) if key.name == claim.origin)
     except NoKnownSignature:
         signers = ()
     except SignatureError as error:
         raise TamperedError(Place(what=str(error), checkpoint_size=claim.size, path=place)) from error
-    parsed = parse_note(note)
     for line in parsed.signatures:
         key = _find_disguised(parsed, line, [*keys, *cosigners])
         if key is not None:
