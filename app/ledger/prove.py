@@ -11,6 +11,7 @@ from app.tlog.checkpoint import parse_checkpoint
 from app.tlog.note import parse_note
 from app.tlog.receipt import Receipt, format_receipt
 from app.tlog.tile import (
+    TILE_WIDTH,
     ExpandedTile,
     expand_tile,
     prove_consistency_from_tiles,
@@ -84,6 +85,11 @@ class Prover:
         published = self._require_published(tenant, size)
         edge = published.edge if size == published.size else None
         return prove_inclusion_from_tiles(index, size, _TileReader(self, tenant, (index, size)), edge)
+
+    def read_leaf(self, tenant: str, index: int, size: int) -> bytes:
+        """Return the hash of leaf `index` in the tree of `size`, where its proof begins; that has read its tile."""
+        number, place = divmod(index, TILE_WIDTH)
+        return self.read_tile(tenant, 0, number, tile_width(0, number, size)).subtree(0, place)
 
     def prove_consistency(self, tenant: str, old_size: int, new_size: int) -> list[bytes]:
         """Return the proof that the tree of `new_size` extends that of `old_size`; empty from size 0."""

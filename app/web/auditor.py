@@ -21,7 +21,6 @@ from app.credentials.ports import Scope
 from app.errors import Malformed, NotFound, Rejected
 from app.ledger.prove import Published
 from app.tlog.tile import BundleId, TileId, format_bundle, parse_tile_path, tile_width
-from app.tlog.tree import leaf_hash
 from app.web.auth import caller, needs, require_tenant
 from app.web.models import (
     ConsistencyOut,
@@ -102,11 +101,10 @@ class Log:
         size = self._size(query.size, published)
         index = self._index(tenant, query)
         hashes = self._services.prover.prove_inclusion(tenant, index, size)
-        bodies = self._services.store.list_bodies(tenant, index, index + 1)
         return {
             "index": index,
             "size": size,
-            "leaf_hash": leaf_hash(bodies[0]).hex(),
+            "leaf_hash": self._services.prover.read_leaf(tenant, index, size).hex(),
             "hashes": [base64.b64encode(item).decode() for item in hashes],
             "checkpoint": published.note.decode(),
         }

@@ -90,6 +90,9 @@ def test_the_tiles_that_a_proof_lacks_are_read_together_and_once(world) -> None:
     assert prover.prove_inclusion(TENANT.id, SIZE - 1, SIZE)
     assert prover.prove_inclusion(TENANT.id, 0, SIZE) == first
     assert reader.asked == [3]
+    leaves = world.store.logs[TENANT.id].leaves
+    assert [prover.read_leaf(TENANT.id, index, SIZE) for index in range(SIZE)] == leaves
+    assert reader.asked == [3], "a leaf is in the tile that its proof has read"
     prover._tiles.pop((TENANT.id, 0, 0))
     assert prover.prove_inclusion(TENANT.id, 0, SIZE) == first
     assert reader.asked == [3, 1]
