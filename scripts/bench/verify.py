@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import os
 import pstats
 import statistics
 import tempfile
@@ -36,6 +37,7 @@ from tests.parts.postgres import running_postgres
 
 ENTRY_BYTES = 500
 CHUNK_BUNDLES = 64
+READ_BYTES = 1 << 20
 TARGETS = {"export": (0.6, 1.1), "sqlite": (0.6, 1.1), "postgresql": (0.45, 0.8)}
 
 Log = Callable[[], LogSource]
@@ -77,6 +79,19 @@ def vacuum(url: str) -> None:
         connection.execute("CHECKPOINT")
 
 
+def read_in_order(file: Path) -> None:
+    """Have the page cache hold the file as it holds one that was read, not as one that was written page by page.
+
+    What SQLite writes lies there in scattered pages of 4 KiB, and reading them costs up to a fifth of a verification
+    more than reading the same file after a restart, or a copy of it. The export is written file by file anyway.
+    """
+    with file.open("rb", buffering=0) as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        while opened.read(READ_BYTES):
+            pass
+
+
 def open_forms(forms: list[str], entries: int, stack: ExitStack) -> dict[str, Log]:
     """Return how to open the log in each form, built if it is not there yet."""
     kept = Path(tempfile.gettempdir()) / f"assay-bench-verify-{entries}"
@@ -87,6 +102,8 @@ def open_forms(forms: list[str], entries: int, stack: ExitStack) -> dict[str, Lo
         print(f"building {entries:,} entries in {kept} …", flush=True)
         fill(f"sqlite:///{database}", entries)
         write_export(DatabaseSource(f"sqlite:///{database}", TENANT.id), directory)
+    if "sqlite" in forms:
+        read_in_order(database)
     logs: dict[str, Log] = {
         "export": lambda: ExportSource(directory),
         "sqlite": lambda: DatabaseSource(f"sqlite:///{database}", TENANT.id),
