@@ -317,11 +317,13 @@ class MemoryStore:
                         break
             return Page(found, end if end < stop else None)
 
-    def wait_for_append(self, timeout_s: float) -> None:
-        """Return when something was appended since the last call, after `timeout_s`, or at once the first time."""
+    def wait_for_append(self, timeout_s: float, rows: int = 1) -> int:
+        """Return how many were appended since the last call, once it is `rows` or after `timeout_s`."""
         with self._appended:
-            self._appended.wait_for(lambda: self._last_seq > self._seen_seq, timeout_s)
+            self._appended.wait_for(lambda: self._last_seq >= self._seen_seq + rows, timeout_s)
+            appended = self._last_seq - self._seen_seq
             self._seen_seq = self._last_seq
+            return appended
 
     def publications(self, poll_s: float) -> Iterator[str | None]:
         """Yield None first, then the tenants of new checkpoints."""

@@ -26,38 +26,54 @@ def _find_reader() -> Callable[[], int] | None:
 _read_processor: Final = _find_reader()
 
 
+SHARERS_LIMIT: Final = 8
+"""Processes of ours that one processor may be given to, those of other installations on this machine included."""
+
+
 class Place:
-    """The processor of this process, one of several alike."""
+    """The processor of this process, one of several alike that their parent started."""
 
     def __init__(self, namespace: str = "assay") -> None:
-        """None is taken. Nobody else of the same `namespace` on this machine takes the same."""
+        """None is taken. Those of one `namespace` on this machine share its processors out evenly."""
         self._namespace = namespace
         self.before: set[int] | None = None
         """Where this process might run before it took one; None while it has none."""
-        self._claim: socket.socket | None = None
+        self._claims: tuple[socket.socket, socket.socket] | None = None
 
     def take(self, siblings: int) -> int | None:
-        """Bind the calling thread, and those it starts, to a processor that nobody else has taken; return it.
+        """Bind the calling thread, and those it starts, to a processor that no sibling of ours has; return it.
 
-        It is ours until the process ends, however it ends. None is taken where there are fewer than `siblings`, or
-        one: the scheduler then shares them out better.
+        It is one that as few others as possible have taken, and ours until the process ends, however it ends. None is
+        taken where there are fewer than `siblings`, or one: the scheduler then shares them out better.
         """
         if _read_processor is None:
             return None
         every = os.sched_getaffinity(0)
         if len(every) < max(siblings, 2):
             return None
-        for processor in sorted(every):
-            self._claim = _claim(f"\0{self._namespace}/processor/{processor}")  # a name of the kernel's, and no file
-            if self._claim is not None:
-                self.before = every
-                os.sched_setaffinity(0, {processor})
-                return processor
+        for place in range(SHARERS_LIMIT):
+            for processor in sorted(every):
+                self._claims = self._claim(processor, place)
+                if self._claims is not None:
+                    self.before = every
+                    os.sched_setaffinity(0, {processor})
+                    return processor
         return None
+
+    def _claim(self, processor: int, place: int) -> tuple[socket.socket, socket.socket] | None:
+        """Return our claims to this processor, against siblings and to a place among all, if we can have both."""
+        against_siblings = _claim(f"\0{self._namespace}/{os.getppid()}/{processor}")
+        if against_siblings is None:
+            return None
+        among_others = _claim(f"\0{self._namespace}/{processor}/{place}")
+        if among_others is None:
+            against_siblings.close()
+            return None
+        return against_siblings, among_others
 
 
 def _claim(name: str) -> socket.socket | None:
-    """Return what holds the name until it is closed, None if another process has it."""
+    """Return what holds a name of the kernel's, without a file, until it is closed; None if another process has it."""
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         claim.bind(name)

@@ -268,8 +268,11 @@ class LedgerStore(LedgerReader, Protocol):
         """Make a signed checkpoint public and wake those who wait for it. Idempotent for the same size."""
         ...
 
-    def wait_for_append(self, timeout_s: float) -> None:
-        """Return when something was appended since the last call, or after `timeout_s`. One waiter per store."""
+    def wait_for_append(self, timeout_s: float, rows: int = 1) -> int:
+        """Return how many entries were appended since the last call: once it is `rows`, or after `timeout_s`.
+
+        A hint: it may be too small, and whoever looked away is told `rows`. One waiter per store.
+        """
         ...
 
     def publications(self, poll_s: float) -> Iterator[str | None]:

@@ -15,6 +15,7 @@ if the anchor, kept outside the database, is a prefix of it. When in doubt we do
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -34,7 +35,7 @@ from app.ledger.ports import (
     Tile,
 )
 from app.tlog.checkpoint import Checkpoint, format_checkpoint
-from app.tlog.note import SignatureLine, SignedNote, format_note, parse_vkey, verify_note
+from app.tlog.note import SignatureLine, SignedNote, VerifierKey, format_note, parse_vkey, verify_note
 from app.tlog.tile import (
     TILE_WIDTH,
     ExpandedTile,
@@ -187,7 +188,7 @@ class Sequencer:
         text = format_checkpoint(checkpoint)
         keys, lines = [], []
         for signer in self._keyring.active(self._tenant):
-            key = parse_vkey(signer.vkey)
+            key = _parse_known(signer.vkey)
             keys.append(key)
             lines.append(SignatureLine(name=key.name, key_id=key.key_id, signature=signer.sign(text)))
         note = SignedNote(text=text, signatures=tuple(lines))
@@ -218,6 +219,12 @@ class Sequencer:
 
     def _read_tile(self, level: int, number: int, width: int) -> ExpandedTile:
         return expand_tile(self._store.read_tile(self._tenant.id, level, number, width))
+
+
+@functools.lru_cache(maxsize=64)
+def _parse_known(vkey: str) -> VerifierKey:
+    """Return the key, which was looked at before: signers are few, and sign all the time."""
+    return parse_vkey(vkey)
 
 
 def _until_frozen(entries: Sequence[PendingEntry]) -> Sequence[PendingEntry]:

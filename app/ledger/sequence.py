@@ -21,12 +21,13 @@ WAKE_LIMIT_S = 0.5
 DRAIN_STEPS = 64
 """Turns that stopping gives every log, so that what is pending is published first."""
 
-MAX_INTERVAL_S = 0.015
-INTERVAL_PER_ENTRY_S = 0.0005
-"""Publications start this far apart for each entry that the last one carried, up to the maximum, in seconds.
+LINGER_S = 0.008
+LINGER_PER_ENTRY_S = 0.0005
+"""How long a publication waits, once there is an entry, for as many as the last one carried: for each of those this
+long, up to the maximum, in seconds.
 
-A publication costs every process some work, whatever it carries: under load fewer and larger ones carry more, and who
-is alone is answered at once.
+A publication costs every process some work, whatever it carries, and its answers bring the next requests in together:
+under load fewer and larger ones carry more. Who is alone is answered at once.
 """
 
 OnPublished = Callable[[str, int, int, float], None]
@@ -49,6 +50,8 @@ class SequencerLoop:
         self._on_published = on_published
         self._held: dict[str, Sequencer] = {}
         self._halted: dict[str, str] = {}
+        self._heard = 0
+        """Of so many entries that are not published we have heard. Some are published before we hear of them."""
 
     @property
     def halted(self) -> Mapping[str, str]:
@@ -62,13 +65,11 @@ class SequencerLoop:
             if time.monotonic() >= look_at_s:
                 self._take_up()
                 look_at_s = time.monotonic() + TENANTS_EVERY_S
-            started_s = time.monotonic()
             count = self.step()
-            interval_s = min(MAX_INTERVAL_S, count * INTERVAL_PER_ENTRY_S)
-            if not count:
-                self._wait(stop)
-            elif (rest_s := started_s + interval_s - time.monotonic()) > 0:
-                stop.wait(rest_s)
+            self._heard = max(0, self._heard - count) if count else 0
+            self._wait(stop, WAKE_LIMIT_S, 1)
+            if count > 1:
+                self._wait(stop, min(LINGER_S, count * LINGER_PER_ENTRY_S), count)
         for _ in range(DRAIN_STEPS):
             if not self.step():
                 break
@@ -134,8 +135,12 @@ class SequencerLoop:
         except Exception as error:  # noqa: BLE001 -- what cannot be unlocked is gone already, with its connection
             log.warning("the lock of %s went with its connection: %s", tenant, error)
 
-    def _wait(self, stop: threading.Event) -> None:
+    def _wait(self, stop: threading.Event, timeout_s: float, rows: int) -> None:
+        """Return when we have heard of so many entries that are not published, or after the timeout."""
+        missing = rows - self._heard
+        if missing <= 0:
+            return
         try:
-            self._store.wait_for_append(WAKE_LIMIT_S)
+            self._heard += self._store.wait_for_append(timeout_s, missing)
         except Unavailable:
-            stop.wait(WAKE_LIMIT_S)
+            stop.wait(timeout_s)

@@ -350,9 +350,17 @@ class LedgerStoreContract:
         store.wait_for_append(PATIENCE_S)
         assert time.monotonic() - begun_s < PATIENCE_S / 2
 
+    def test_the_sequencer_may_wait_for_several_entries_of_several_processes(self, store, peer):
+        store.wait_for_append(0)
+        append(peer, make_row(), make_row())
+        append(store, make_row())
+        assert store.wait_for_append(PATIENCE_S, 3) == 3
+        append(peer, make_row())
+        assert store.wait_for_append(0.2, 2) == 1
+
     def test_without_an_append_the_wait_ends_in_time(self, store):
         store.wait_for_append(0)
-        store.wait_for_append(0.02)
+        assert store.wait_for_append(0.02) == 0
 
     def test_a_publication_is_heard_by_another_process(self, store, peer):
         heard = peer.publications(PATIENCE_S * 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import pytest
 
@@ -119,12 +120,22 @@ def test_one_of_too_many_has_none(start, every):
     assert start(len(every) + 1)[1] == f"None {sorted(every)} {sorted(every)}"
 
 
-def test_who_comes_when_all_are_taken_has_none(start, every):
+def test_those_of_other_parents_take_what_fewest_have(every):
     if len(every) < 2:
         pytest.skip("one processor")
-    for _ in every:
-        start(1)
-    assert start(1)[1] == f"None {sorted(every)} {sorted(every)}"
+    namespace = f"assay-test-{os.getpid()}-others"
+    take = f"from app.adapters.processor import Place; p = Place({namespace!r}); print(p.take(1), flush=True); input()"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {take!r}])"
+    with ExitStack() as stack:
+        taken = []
+        for _ in range(2 * len(every)):
+            command = [sys.executable, "-c", parent]
+            other = stack.enter_context(
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            stack.callback(other.communicate, "\n")
+            taken.append(int(other.stdout.readline()))
+        assert taken == sorted(every) * 2
 
 
 def test_where_nothing_can_be_bound_no_place_is_taken(every, monkeypatch):

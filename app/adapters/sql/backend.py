@@ -89,11 +89,11 @@ class Backend(Protocol):
         """As LedgerStore.sequencer_lock."""
         ...
 
-    def announce_append(self) -> None:
+    def announce_append(self, rows: int) -> None:
         """Wake the sequencer; after the commit. Never raises: a lost wake-up costs one poll interval."""
         ...
 
-    def wait_for_append(self, timeout_s: float) -> None:
+    def wait_for_append(self, timeout_s: float, rows: int) -> int:
         """As LedgerStore.wait_for_append."""
         ...
 

@@ -26,7 +26,7 @@ class SqlTx:
     def __init__(self, connection: sa.Connection, backend: Backend) -> None:
         """`connection` is in a write transaction of `backend`."""
         self.connection = connection
-        self.appended = False
+        self.appended = 0
         self.refusal: LogFrozenError | None = None
         self._entries = backend.entries(connection)
 
@@ -37,7 +37,7 @@ class SqlTx:
         except LogFrozenError as error:
             self.refusal = error
             raise
-        self.appended = True
+        self.appended += sum(not result.replayed for result in results)
         return results
 
     def _append(self, rows: Sequence[EntryRow]) -> list[AppendResult]:
@@ -72,7 +72,7 @@ class SqlStore(SqlReader):
             if tx.refusal is not None:
                 raise tx.refusal
         if tx.appended:
-            self._backend.announce_append()
+            self._backend.announce_append(tx.appended)
 
     def add_tenant(self, tenant: Tenant) -> None:
         """Create a tenant and its empty head."""
@@ -92,7 +92,7 @@ class SqlStore(SqlReader):
             entries.shut_out_others(last.tenant)
             [result] = append_rows(entries, last.tenant, [last])
             connection.execute(sa.update(t.tenant).where(t.tenant.c.id == last.tenant).values(state=t.FROZEN))
-        self._backend.announce_append()
+        self._backend.announce_append(1)
         return result
 
     def sequencer_lock(self, tenant: str) -> AbstractContextManager[None]:
@@ -117,9 +117,9 @@ class SqlStore(SqlReader):
         """Insert the checkpoint; one of this size that is there already stays."""
         self._backend.expose(tenant, size, checkpoint)
 
-    def wait_for_append(self, timeout_s: float) -> None:
-        """Return when something was appended since the last call, or after `timeout_s`."""
-        self._backend.wait_for_append(timeout_s)
+    def wait_for_append(self, timeout_s: float, rows: int = 1) -> int:
+        """Return how many entries were appended since the last call, once it is `rows` or after `timeout_s`."""
+        return self._backend.wait_for_append(timeout_s, rows)
 
     def publications(self, poll_s: float) -> Iterator[str | None]:
         """Yield the tenant of each exposed checkpoint as it happens, and None at least every `poll_s`."""

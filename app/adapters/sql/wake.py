@@ -31,6 +31,7 @@ SQLITE_EAGER_S = 0.025
 _BY_INDEX = "SET plan_cache_mode = force_generic_plan; " + "; ".join(
     f"SET enable_{way} = off" for way in ("seqscan", "bitmapscan", "sort", "hashjoin", "nestloop")
 )
+_APPENDED: LiteralString = "SELECT pg_notify('assay_append', %b)"
 _LAST_SEQ = "SELECT seq FROM sqlite_sequence WHERE name = 'entry'"
 _LAST_CHECKPOINT = "SELECT max(rowid) FROM checkpoint"
 _NEW_CHECKPOINTS = "SELECT DISTINCT tenant FROM checkpoint WHERE rowid > ? AND rowid <= ?"
@@ -52,21 +53,21 @@ class PostgresWake:
         self._watcher: psycopg.Connection[Any] | None = None
         self._notifying = threading.Lock()
         self._asking = threading.Lock()
-        self._appended = False
+        self._counting = threading.Lock()
+        self._appended = 0
 
-    def announce_append(self) -> None:
-        """Notify, or leave it to the thread that is at it: it looks at the flag again before it goes."""
-        self._appended = True
+    def announce_append(self, rows: int) -> None:
+        """Notify, or leave it to the thread that is at it: it looks at the number again before it goes."""
+        with self._counting:
+            self._appended += rows
         while self._appended and self._notifying.acquire(blocking=False):
             try:
-                self._appended = False
-                self._notify("NOTIFY assay_append")
+                with self._counting:
+                    rows, self._appended = self._appended, 0
+                with contextlib.suppress(psycopg.Error, AssayError):
+                    self._execute_quick(_APPENDED, (str(rows),))
             finally:
                 self._notifying.release()
-
-    def _notify(self, statement: LiteralString) -> None:
-        with contextlib.suppress(psycopg.Error, AssayError):
-            self._execute_quick(statement)
 
     def run_quick(self, statement: LiteralString, arguments: tuple[object, ...]) -> None:
         """Run one statement on the connection that never waits for the disk. Raises as the store does."""
@@ -110,18 +111,22 @@ class PostgresWake:
         driver.execute("SET synchronous_commit = off")
         return driver
 
-    def wait_for_append(self, timeout_s: float) -> None:
-        """Return on a notification, after the timeout, or (having looked away) once listening again."""
+    def wait_for_append(self, timeout_s: float, rows: int) -> int:
+        """Return on notifications of so many, after the timeout, or (having looked away) once listening again."""
+        deadline_s = time.monotonic() + timeout_s
+        heard = 0
         try:
             if self._listener is None:
                 self._listener = self._listen("assay_append")
-                return
-            for _ in self._listener.notifies(timeout=timeout_s, stop_after=1):
-                pass
+                return rows
+            while heard < rows and (left_s := deadline_s - time.monotonic()) > 0:
+                for note in self._listener.notifies(timeout=left_s, stop_after=1):
+                    heard += int(note.payload or 1)
         except (psycopg.Error, AssayError):
             _close(self._listener)
             self._listener = None
             time.sleep(min(timeout_s, RECONNECT_PAUSE_S))
+        return heard
 
     def publications(self, poll_s: float) -> Iterator[str | None]:
         """Yield None once listening, then what is heard."""
@@ -185,7 +190,7 @@ class SqliteWake:
         self._exposures = 0
         self._append_watch: _Watch | None = None
 
-    def announce_append(self) -> None:
+    def announce_append(self, rows: int) -> None:  # noqa: ARG002 - the last sequence number says how many
         """Wake the sequencer of this process; that of another sees the commit."""
         self._appended.set()
 
@@ -195,22 +200,23 @@ class SqliteWake:
             self._exposures += 1
             self._exposed.notify_all()
 
-    def wait_for_append(self, timeout_s: float) -> None:
-        """Return when the last sequence number has moved, after the timeout, or at once the first time."""
+    def wait_for_append(self, timeout_s: float, rows: int) -> int:
+        """Return when the last sequence number has moved so far, after the timeout, or at once the first time."""
         deadline_s = time.monotonic() + timeout_s
+        seen = 0
         try:
             if self._append_watch is None:
                 self._append_watch = _Watch(self._engine, _LAST_SEQ)
-                return
-            while (left_s := deadline_s - time.monotonic()) > 0:
+                return rows
+            while seen < rows and (left_s := deadline_s - time.monotonic()) > 0:
                 told = self._appended.wait(min(self._append_watch.pause_s(), left_s))
                 self._appended.clear()
-                if self._append_watch.look(told=told):
-                    return
+                seen += self._append_watch.look(told=told)
         except (sqlite3.Error, AssayError):
             _close(self._append_watch)
             self._append_watch = None
             time.sleep(min(timeout_s, RECONNECT_PAUSE_S))
+        return seen
 
     def publications(self, poll_s: float) -> Iterator[str | None]:
         """Yield None once watching, then the tenants of new checkpoints."""
@@ -266,16 +272,16 @@ class _Watch:
             self.close()
             raise
 
-    def look(self, *, told: bool) -> bool:
-        """Say whether it has grown since the last look; without being told, look only if there was a commit."""
+    def look(self, *, told: bool) -> int:
+        """Return how much it has grown since the last look; without being told, look only if there was a commit."""
         version = self._read("PRAGMA data_version")
         if version == self._version and not told:
-            return False
+            return 0
         self._version = version
         before, self.mark = self.mark, self._read(self._statement)
         if self.mark > before:
             self._eager_until_s = time.monotonic() + SQLITE_EAGER_S
-        return self.mark > before
+        return self.mark - before
 
     def pause_s(self) -> float:
         """Return how long to wait before the next look, in seconds."""
