@@ -121,7 +121,7 @@ class PostgresWake:
                 return rows
             while heard < rows and (left_s := deadline_s - time.monotonic()) > 0:
                 for note in self._listener.notifies(timeout=left_s, stop_after=1):
-                    heard += int(note.payload or 1)
+                    heard += int(note.payload or rows)
         except (psycopg.Error, AssayError):
             _close(self._listener)
             self._listener = None
