@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from app.errors import AssayError, Unavailable
 from app.ledger.ports import LedgerStore, NotLeaderError, Tenant
-from app.ledger.publish import Sequencer
+from app.ledger.publish import BATCH_LIMIT, Sequencer
 
 log = logging.getLogger("assay.sequencer")
 
@@ -67,6 +67,8 @@ class SequencerLoop:
                 look_at_s = time.monotonic() + TENANTS_EVERY_S
             count = self.step()
             self._heard = self._heard - count if count else min(self._heard, 0)
+            if count >= BATCH_LIMIT:
+                continue  # there may be more, of which nobody has told us: we were away, or a hint was lost
             if not self._wait(stop, WAKE_LIMIT_S, 1):
                 self._heard = 0  # whatever we should have heard of was lost
             elif count > 1:

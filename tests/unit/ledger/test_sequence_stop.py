@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from app.ledger.publish import BATCH_LIMIT
 from app.ledger.sequence import SequencerLoop
 from tests.fakes.ledger import TENANT, World, append_rows, make_row
 
@@ -23,6 +24,22 @@ def test_what_is_appended_just_before_the_stop_is_published_first(monkeypatch: p
     assert world.store.read_head(TENANT.id).size == 1
     assert world.store.find_checkpoint(TENANT.id) is not None
     assert world.anchor.held == set()
+
+
+def test_what_was_left_while_nobody_published_is_published_without_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, stop = World(), threading.Event()
+    total = 2 * BATCH_LIMIT + 1
+    append_rows(world.store, [make_row(n) for n in range(total)])
+    sizes = []
+
+    def hear(_timeout_s: float, _rows: int) -> int:
+        sizes.append(world.store.read_head(TENANT.id).size)
+        stop.set()
+        return 0
+
+    monkeypatch.setattr(world.store, "wait_for_append", hear)
+    SequencerLoop(store=world.store, open_sequencer=lambda _: world.sequencer()).run(stop)
+    assert sizes == [total]
 
 
 @pytest.mark.parametrize(
