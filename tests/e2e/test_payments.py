@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -113,8 +114,8 @@ def test_what_the_policy_does_not_allow_is_on_the_log_and_never_reaches_the_psp(
     assert f"payment.{status}" in entries
     assert "payment.attempted" not in entries
     assert answer.json["id"] not in {payment for payment, _, _ in shop.list_charges()}
-    for name in payer.get("name", "Ada").split():
-        assert name.encode() not in answer.data
+    for name in payer.get("name", "Ada").split():  # as a word: base64 spells three letters by chance
+        assert not re.search(rf"(?<![\w+/=]){name}(?![\w+/=])", answer.text)
 
 
 def test_over_10000_the_decision_names_the_psp_it_would_have_chosen(shop: Shop) -> None:
