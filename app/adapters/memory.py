@@ -318,12 +318,16 @@ class MemoryStore:
             return Page(found, end if end < stop else None)
 
     def wait_for_append(self, timeout_s: float, rows: int = 1) -> int:
-        """Return how many were appended since the last call, once it is `rows` or after `timeout_s`."""
+        """Return how many were appended since the last call and not integrated, once it is `rows` or in time."""
         with self._appended:
-            self._appended.wait_for(lambda: self._last_seq >= self._seen_seq + rows, timeout_s)
-            appended = self._last_seq - self._seen_seq
+            self._appended.wait_for(lambda: self._count_news() >= rows, timeout_s)
+            news = self._count_news()
             self._seen_seq = self._last_seq
-            return appended
+            return news
+
+    def _count_news(self) -> int:
+        fresh = range(self._seen_seq + 1, self._last_seq + 1)
+        return sum(not any(seq in log.index_of_seq for log in self.logs.values()) for seq in fresh)
 
     def publications(self, poll_s: float) -> Iterator[str | None]:
         """Yield None first, then the tenants of new checkpoints."""

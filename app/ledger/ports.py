@@ -269,9 +269,10 @@ class LedgerStore(LedgerReader, Protocol):
         ...
 
     def wait_for_append(self, timeout_s: float, rows: int = 1) -> int:
-        """Return how many entries were appended since the last call: once it is `rows`, or after `timeout_s`.
+        """Return how many entries we have heard of since the last call: once it is `rows`, or after `timeout_s`.
 
-        A hint: it may be too small, and whoever looked away is told `rows`. One waiter per store.
+        Those that were integrated through this store meanwhile are no news and do not count. A hint: some may never
+        be heard of, and whoever looked away is told `rows`. One waiter per store.
         """
         ...
 

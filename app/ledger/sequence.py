@@ -50,8 +50,6 @@ class SequencerLoop:
         self._on_published = on_published
         self._held: dict[str, Sequencer] = {}
         self._halted: dict[str, str] = {}
-        self._heard = 0
-        """Of so many entries that are not published we have heard; below 0 if some were published before that."""
 
     @property
     def halted(self) -> Mapping[str, str]:
@@ -66,13 +64,11 @@ class SequencerLoop:
                 self._take_up()
                 look_at_s = time.monotonic() + TENANTS_EVERY_S
             count = self.step()
-            self._heard = self._heard - count if count else min(self._heard, 0)
             if count >= BATCH_LIMIT:
                 continue  # there may be more, of which nobody has told us: we were away, or a hint was lost
-            if not self._wait(stop, WAKE_LIMIT_S, 1):
-                self._heard = 0  # whatever we should have heard of was lost
-            elif count > 1:
-                self._wait(stop, min(LINGER_S, count * LINGER_PER_ENTRY_S), count)
+            heard = self._wait(stop, WAKE_LIMIT_S, 1)
+            if 0 < heard < count:
+                self._wait(stop, min(LINGER_S, count * LINGER_PER_ENTRY_S), count - heard)
         for _ in range(DRAIN_STEPS):
             if not self.step():
                 break
@@ -138,11 +134,10 @@ class SequencerLoop:
         except Exception as error:  # noqa: BLE001 -- what cannot be unlocked is gone already, with its connection
             log.warning("the lock of %s went with its connection: %s", tenant, error)
 
-    def _wait(self, stop: threading.Event, timeout_s: float, rows: int) -> bool:
-        """Say whether we have heard of so many entries that are not published, at the latest after the timeout."""
-        if self._heard < rows:
-            try:
-                self._heard += self._store.wait_for_append(timeout_s, rows - self._heard)
-            except Unavailable:
-                stop.wait(timeout_s)
-        return self._heard >= rows
+    def _wait(self, stop: threading.Event, timeout_s: float, rows: int) -> int:
+        """Return how many entries we hear of, once it is `rows` or after the timeout."""
+        try:
+            return self._store.wait_for_append(timeout_s, rows)
+        except Unavailable:
+            stop.wait(timeout_s)
+            return 0

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
+from app.adapters.sql.wake import Integrated
 from app.errors import Broken
 from app.ledger.ports import AppendResult, EntryRow, Integration, Pending
 
@@ -37,6 +38,9 @@ class Entries(Protocol):
 
 class Backend(Protocol):
     """The hot paths in the driver's own forms, and the waking of those who wait. Errors may be the driver's."""
+
+    integrated: Integrated
+    """What this process integrated last."""
 
     def write(self) -> AbstractContextManager[sa.Connection]:
         """Lend a connection in a write transaction; committed on a clean exit, else rolled back."""
@@ -89,7 +93,7 @@ class Backend(Protocol):
         """As LedgerStore.sequencer_lock."""
         ...
 
-    def announce_append(self, rows: int) -> None:
+    def announce_append(self, commits: Sequence[tuple[int, int]]) -> None:
         """Wake the sequencer; after the commit. Never raises: a lost wake-up costs one poll interval."""
         ...
 

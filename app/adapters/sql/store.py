@@ -26,7 +26,8 @@ class SqlTx:
     def __init__(self, connection: sa.Connection, backend: Backend) -> None:
         """`connection` is in a write transaction of `backend`."""
         self.connection = connection
-        self.appended = 0
+        self.appended: list[tuple[int, int]] = []
+        """The last number and how many, of each group of new entries."""
         self.refusal: LogFrozenError | None = None
         self._entries = backend.entries(connection)
 
@@ -37,7 +38,9 @@ class SqlTx:
         except LogFrozenError as error:
             self.refusal = error
             raise
-        self.appended += sum(not result.replayed for result in results)
+        new = [result.seq for result in results if not result.replayed]
+        if new:
+            self.appended.append((new[-1], len(new)))
         return results
 
     def _append(self, rows: Sequence[EntryRow]) -> list[AppendResult]:
@@ -92,7 +95,7 @@ class SqlStore(SqlReader):
             entries.shut_out_others(last.tenant)
             [result] = append_rows(entries, last.tenant, [last])
             connection.execute(sa.update(t.tenant).where(t.tenant.c.id == last.tenant).values(state=t.FROZEN))
-        self._backend.announce_append(1)
+        self._backend.announce_append([(result.seq, 1)])
         return result
 
     def sequencer_lock(self, tenant: str) -> AbstractContextManager[None]:
@@ -112,13 +115,14 @@ class SqlStore(SqlReader):
             raise LostSwapError(
                 f"the head is at size {head.size}, not {batch.old.size} with the root we know: someone else moved it"
             )
+        self._backend.integrated.add(batch.seqs)
 
     def expose(self, tenant: str, size: int, checkpoint: bytes) -> None:
         """Insert the checkpoint; one of this size that is there already stays."""
         self._backend.expose(tenant, size, checkpoint)
 
     def wait_for_append(self, timeout_s: float, rows: int = 1) -> int:
-        """Return how many entries were appended since the last call, once it is `rows` or after `timeout_s`."""
+        """Return how many entries are news since the last call, once it is `rows` or after `timeout_s`."""
         return self._backend.wait_for_append(timeout_s, rows)
 
     def publications(self, poll_s: float) -> Iterator[str | None]:

@@ -6,10 +6,12 @@ A wake-up is a hint: whoever waits also looks by itself now and then, so a lost 
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any, LiteralString, Protocol
 
 import psycopg
@@ -31,10 +33,31 @@ SQLITE_EAGER_S = 0.025
 _BY_INDEX = "SET plan_cache_mode = force_generic_plan; " + "; ".join(
     f"SET enable_{way} = off" for way in ("seqscan", "bitmapscan", "sort", "hashjoin", "nestloop")
 )
+BATCHES_REMEMBERED = 8
+"""Integrated batches of which it is known that they are no news."""
+COMMITS_TOLD_LIMIT = 64
+"""Commits that one notification tells of: PostgreSQL takes 8,000 bytes."""
+_COMMIT = re.compile(r"(\d{1,19}):(\d{1,9})")
 _APPENDED: LiteralString = "SELECT pg_notify('assay_append', %b)"
 _LAST_SEQ = "SELECT seq FROM sqlite_sequence WHERE name = 'entry'"
 _LAST_CHECKPOINT = "SELECT max(rowid) FROM checkpoint"
 _NEW_CHECKPOINTS = "SELECT DISTINCT tenant FROM checkpoint WHERE rowid > ? AND rowid <= ?"
+
+
+class Integrated:
+    """The entries that this process integrated last: to hear of them later is no news."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._batches: deque[frozenset[int]] = deque(maxlen=BATCHES_REMEMBERED)
+
+    def add(self, seqs: Sequence[int]) -> None:
+        """Remember one batch; the oldest is forgotten."""
+        self._batches.append(frozenset(seqs))
+
+    def has(self, seq: int) -> bool:
+        """Say whether it is one of them."""
+        return any(seq in batch for batch in self._batches)
 
 
 class PostgresWake:
@@ -53,19 +76,18 @@ class PostgresWake:
         self._watcher: psycopg.Connection[Any] | None = None
         self._notifying = threading.Lock()
         self._asking = threading.Lock()
-        self._counting = threading.Lock()
-        self._appended = 0
+        self._appended: deque[tuple[int, int]] = deque()
+        self.integrated = Integrated()
 
-    def announce_append(self, rows: int) -> None:
-        """Notify, or leave it to the thread that is at it: it looks at the number again before it goes."""
-        with self._counting:
-            self._appended += rows
+    def announce_append(self, commits: Sequence[tuple[int, int]]) -> None:
+        """Notify, or leave it to the thread that is at it: it looks for more before it goes."""
+        self._appended.extend(commits)
         while self._appended and self._notifying.acquire(blocking=False):
             try:
-                with self._counting:
-                    rows, self._appended = self._appended, 0
+                told = [self._appended.popleft() for _ in range(min(len(self._appended), COMMITS_TOLD_LIMIT))]
+                words = " ".join(f"{last}:{count}" for last, count in told)
                 with contextlib.suppress(psycopg.Error, AssayError):
-                    self._execute_quick(_APPENDED, (str(rows),))
+                    self._execute_quick(_APPENDED, (words,))
             finally:
                 self._notifying.release()
 
@@ -121,12 +143,18 @@ class PostgresWake:
                 return rows
             while heard < rows and (left_s := deadline_s - time.monotonic()) > 0:
                 for note in self._listener.notifies(timeout=left_s, stop_after=1):
-                    heard += int(note.payload or rows)
+                    heard += self._count_news(note.payload, rows)
         except (psycopg.Error, AssayError):
             _close(self._listener)
             self._listener = None
             time.sleep(min(timeout_s, RECONNECT_PAUSE_S))
         return heard
+
+    def _count_news(self, words: str, unknown: int) -> int:
+        """Return how many entries a notification tells of that are not integrated; `unknown` if it does not say."""
+        commits = _COMMIT.findall(words)
+        news = sum(int(count) for last, count in commits if not self.integrated.has(int(last)))
+        return news if commits else unknown
 
     def publications(self, poll_s: float) -> Iterator[str | None]:
         """Yield None once listening, then what is heard."""
@@ -189,8 +217,9 @@ class SqliteWake:
         self._exposed = threading.Condition()
         self._exposures = 0
         self._append_watch: _Watch | None = None
+        self.integrated = Integrated()
 
-    def announce_append(self, rows: int) -> None:  # noqa: ARG002 - the last sequence number says how many
+    def announce_append(self, commits: Sequence[tuple[int, int]]) -> None:  # noqa: ARG002 - the last number says it all
         """Wake the sequencer of this process; that of another sees the commit."""
         self._appended.set()
 
@@ -203,20 +232,23 @@ class SqliteWake:
     def wait_for_append(self, timeout_s: float, rows: int) -> int:
         """Return when the last sequence number has moved so far, after the timeout, or at once the first time."""
         deadline_s = time.monotonic() + timeout_s
-        seen = 0
+        news = 0
         try:
             if self._append_watch is None:
                 self._append_watch = _Watch(self._engine, _LAST_SEQ)
                 return rows
-            while seen < rows and (left_s := deadline_s - time.monotonic()) > 0:
+            while news < rows and (left_s := deadline_s - time.monotonic()) > 0:
                 told = self._appended.wait(min(self._append_watch.pause_s(), left_s))
                 self._appended.clear()
-                seen += self._append_watch.look(told=told)
+                before = self._append_watch.mark
+                if self._append_watch.look(told=told):
+                    fresh = range(before + 1, self._append_watch.mark + 1)
+                    news += sum(not self.integrated.has(seq) for seq in fresh)
         except (sqlite3.Error, AssayError):
             _close(self._append_watch)
             self._append_watch = None
             time.sleep(min(timeout_s, RECONNECT_PAUSE_S))
-        return seen
+        return news
 
     def publications(self, poll_s: float) -> Iterator[str | None]:
         """Yield None once watching, then the tenants of new checkpoints."""
@@ -272,16 +304,16 @@ class _Watch:
             self.close()
             raise
 
-    def look(self, *, told: bool) -> int:
-        """Return how much it has grown since the last look; without being told, look only if there was a commit."""
+    def look(self, *, told: bool) -> bool:
+        """Say whether it has grown since the last look; without being told, look only if there was a commit."""
         version = self._read("PRAGMA data_version")
         if version == self._version and not told:
-            return 0
+            return False
         self._version = version
         before, self.mark = self.mark, self._read(self._statement)
         if self.mark > before:
             self._eager_until_s = time.monotonic() + SQLITE_EAGER_S
-        return self.mark - before
+        return self.mark > before
 
     def pause_s(self) -> float:
         """Return how long to wait before the next look, in seconds."""

@@ -42,6 +42,23 @@ def test_what_was_left_while_nobody_published_is_published_without_a_hint(monkey
     assert sizes == [total]
 
 
+def test_entries_that_nobody_told_of_are_not_waited_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, stop = World(), threading.Event()
+    asked = []
+
+    def hear(_timeout_s: float, rows: int) -> int:
+        asked.append(rows)
+        if len(asked) == 1:
+            append_rows(world.store, [make_row(n) for n in range(6)])
+            return 1
+        stop.set()
+        return 0
+
+    monkeypatch.setattr(world.store, "wait_for_append", hear)
+    SequencerLoop(store=world.store, open_sequencer=lambda _: world.sequencer()).run(stop)
+    assert asked[:2] == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("heard", "waits"),
     [
