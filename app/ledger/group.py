@@ -214,7 +214,8 @@ class GroupCommit:
         came last time, and they cost one commit instead of three.
         """
         self._wait_for(1, threading.TIMEOUT_MAX)
-        self._wait_for(self._crowd, LINGER_S)
+        if self._waiting_rows < GROUP_LIMIT_ROWS:
+            self._wait_for(self._crowd, LINGER_S)
         group: list[_Job] = []
         rows = 0
         with self._changing:

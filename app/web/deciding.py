@@ -27,7 +27,7 @@ from app.web.auth import caller
 from app.web.decision_models import DecideIn
 from app.web.later import answer_later
 from app.web.merchant import read_wait_s
-from app.web.wire import Answer
+from app.web.wire import Whole
 from app.wiring import Services
 
 INPUT_LIMIT_BYTES: Final = 60 * 1024
@@ -90,14 +90,12 @@ class Deciding:
         if position is None:
             return _respond(answer, HTTPStatus.ACCEPTED)
         receipt = self._services.prover.receipt(tenant, position.index, body, position.published).decode()
-        response = _respond(answer | {"index": position.index, "receipt": receipt}, HTTPStatus.CREATED)
-        response.headers["Preference-Applied"] = f"wait={wait_s}"
-        return response
+        whole = answer | {"index": position.index, "receipt": receipt}
+        return _respond(whole, HTTPStatus.CREATED, ("Preference-Applied", f"wait={wait_s}"))
 
 
-def _respond(answer: dict[str, Any], status: HTTPStatus) -> Response:
-    headers = {"Location": f"/v1/decisions/{answer['id']}"}
-    return Answer(orjson.dumps(answer), status, headers, mimetype="application/json")
+def _respond(answer: dict[str, Any], status: HTTPStatus, *headers: tuple[str, str]) -> Response:
+    return Whole(orjson.dumps(answer), status, [("Location", f"/v1/decisions/{answer['id']}"), *headers])
 
 
 def _render(case: Case, decision: Decision, entry_id: str) -> dict[str, Any]:

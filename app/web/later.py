@@ -12,7 +12,6 @@ from typing import Final, Generic, Protocol, TypeVar
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Flask, Response, current_app, request
-from werkzeug.datastructures import Headers
 
 from app.ledger.wait import Done, Waiter
 from app.web.wire import Answer
@@ -51,7 +50,6 @@ class Promise(Answer, Generic[Outcome]):
 
     def __init__(self, app: Flask, begin: Callable[[Done[Outcome]], None], make: Callable[[Outcome], Response]) -> None:
         """Nothing begins before Flask is done with the request."""
-        self.headers = Headers()
         self._app = app
         self._begin = begin
         self._make = make
