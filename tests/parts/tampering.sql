@@ -98,7 +98,7 @@ INSERT INTO tile SELECT tenant, 3, 0, data, root FROM tile WHERE number = 0;
 UPDATE head SET size = 701;
 
 --- raise the head's size beyond all reason => missing
-UPDATE head SET size = 1099511627776;
+UPDATE head SET size = 1152921504606846976;
 
 --- lower the head's size => head row
 UPDATE head SET size = 600;

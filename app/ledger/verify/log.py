@@ -157,8 +157,6 @@ class _Verification:
         options = self._options
         first = min(options.start, size) // TILE_WIDTH
         bundles = -(-size // TILE_WIDTH)
-        if bundles:  # a size that was made up is found here, before anything is planned for it
-            next(iter(self._source.iter_bundles(bundles - 1, bundles, size)))
         task = Task(start=first, stop=bundles, size=size, deep=options.deep, entry_id=options.entry_id)
         later, verify_rest = rehash_all(self._source, task, workers=options.workers, progress=self._progress)
         self.counts |= {"entries": later.entries, "bytes": later.octets, "bundles": bundles - first}

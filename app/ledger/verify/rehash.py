@@ -13,10 +13,11 @@ import multiprocessing
 import re
 import struct
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from operator import itemgetter
 
@@ -31,6 +32,7 @@ from app.tlog.tree import HASH_SIZE
 
 CHUNK_BUNDLES = 64
 """Bundles of one task: 16,384 entries, about 30 ms of work."""
+TASKS_AHEAD = 4
 MAX_WORKERS = 64
 
 Progress = Callable[[int, int], None]
@@ -221,23 +223,15 @@ def rehash_all(
     That call returns or raises what the workers found on the side; with one worker it looks only then. Call it once
     nothing is missing in the result. Requires `1 <= workers <= MAX_WORKERS`.
     """
-    tasks = [
-        Task(
-            start=at,
-            stop=min(at + CHUNK_BUNDLES, whole.stop),
-            size=whole.size,
-            deep=whole.deep,
-            entry_id=whole.entry_id,
-        )
-        for at in range(whole.start, whole.stop, CHUNK_BUNDLES)
-    ]
+    starts = range(whole.start, whole.stop, CHUNK_BUNDLES)
+    tasks = (replace(whole, start=at, stop=min(at + CHUNK_BUNDLES, whole.stop)) for at in starts)
     result = Rehashed()
-    with _open_workers(source, min(workers, len(tasks))) as pool:
+    with _open_workers(source, min(workers, len(starts))) as pool:
         start = whole.start * TILE_WIDTH
         verify_rest: Callable[[], None] = functools.partial(source.verify_rest, start, whole.size, deep=whole.deep)
         if pool is not None:
             verify_rest = pool.submit(_verify_rest_here, start, whole.size, deep=whole.deep).result
-        for part in pool.map(_rehash_here, tasks) if pool else (rehash(source, task) for task in tasks):
+        for part in _share_out(pool, tasks, workers) if pool else (rehash(source, task) for task in tasks):
             result.add(part)
             if progress:
                 progress(result.entries, whole.size - start)
@@ -245,6 +239,17 @@ def rehash_all(
                 break
     result.watched = sorted(set(result.watched))
     return result, verify_rest
+
+
+def _share_out(pool: ProcessPoolExecutor, tasks: Iterable[Task], workers: int) -> Iterator[Rehashed]:
+    """Yield the results in order. Only a few tasks are planned ahead: the size of a log is what its database says."""
+    ahead: deque[Future[Rehashed]] = deque()
+    for task in tasks:
+        ahead.append(pool.submit(_rehash_here, task))
+        if len(ahead) > TASKS_AHEAD * workers:
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
 
 
 @contextmanager

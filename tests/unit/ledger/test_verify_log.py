@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -196,6 +197,18 @@ def test_two_processes_conclude_the_same_as_one(tmp_path: Path) -> None:
     build_sqlite(tmp_path / "log.db", [600])
     one, two = (verify_log(source_of(tmp_path), TRUST, Options(workers=n)) for n in (1, 2))
     assert one == two
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_size_that_was_made_up_costs_no_more_than_the_entries_there_are(tmp_path: Path, workers: int) -> None:
+    build_sqlite(tmp_path / "log.db", [600])
+    connection = sqlite3.connect(tmp_path / "log.db")
+    connection.execute("DROP TRIGGER leaf_refuses_update")
+    connection.execute("UPDATE head SET size = ?", (1 << 60,))
+    connection.execute("UPDATE leaf SET idx = ? WHERE idx = 599", ((1 << 60) - 1,))
+    connection.commit()
+    report = verify_log(source_of(tmp_path), TRUST, Options(workers=workers))
+    assert (report.outcome, report.place and report.place.path) == (Outcome.INVALID, "table tile, tile/0/002")
 
 
 def test_a_remembered_head_is_found_again_by_origin_and_a_smaller_one_does_not_replace_it(tmp_path: Path) -> None:
