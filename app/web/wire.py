@@ -8,7 +8,7 @@ from typing import Any, Final
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Request, Response
-from werkzeug.datastructures import Headers
+from werkzeug.datastructures import Headers, MultiDict
 
 from app.errors import Malformed, TooLarge
 from app.ledger.canonical import parse_json
@@ -26,6 +26,15 @@ class StrictRequest(Request):
     max_content_length = BODY_LIMIT_BYTES + 1
     """One byte more than we take: a longer body in chunks is cut here without a word, and seen to be too long."""
     _parsed: Any = _NOTHING
+
+    @property
+    def args(self) -> MultiDict[str, str]:
+        """Return the query. Raises Malformed if a parameter is repeated: one value would be taken, and which?"""
+        args = super().args
+        for name, values in args.lists():
+            if len(values) > 1:
+                raise Malformed("this parameter is given more than once", code="parameter_repeated", pointer=f"/{name}")
+        return args
 
     def get_data(self, cache: bool = True, as_text: bool = False, parse_form_data: bool = False) -> Any:  # noqa: FBT001, FBT002
         """Return the body whatever the flags say. Raises TooLarge."""

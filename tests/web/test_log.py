@@ -173,6 +173,14 @@ def test_the_keys_are_those_that_the_log_says(web: WebPart, size: int) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("query", "name"), [("proofs/inclusion?index=0&index=1", "index"), ("entries?ref=a&limit=1&ref=a", "ref")]
+)
+def test_a_parameter_given_twice_is_refused_and_named(web: WebPart, query: str, name: str) -> None:
+    problem = read_problem(web.get(f"/v1/{query}"), 400, "parameter_repeated")
+    assert [field["pointer"] for field in problem["errors"]] == [f"/{name}"]
+
+
 def test_a_query_is_read_without_describing_its_model_again(
     web: WebPart, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
