@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import typer
 from typer.core import TyperGroup
 
+from app.adapters.anchor_file import parse_anchor
 from app.cli.output import PLAIN, AsJson, Quiet, complain, describe
 from app.cli.verify_output import EXIT_CODES, EXIT_USAGE, print_report, shown_progress
 from app.errors import AssayError, Refused, Rejected, Unavailable
@@ -189,7 +190,7 @@ def add_log_command(name: str, help_text: str, open_source: Callable[[str, str |
             if isinstance(source, Path):
                 return verify_one_receipt(asked, source)
             options = Options(
-                anchor=read_file(anchor) if anchor else None,
+                anchor=parse_anchor(read_file(anchor)) if anchor else None,
                 start=start,
                 deep=deep,
                 entry_id=entry,

@@ -34,7 +34,7 @@ from tests.fakes.ledger import STEPS, TENANT, Faults, FaultyCosigner, FaultyStor
 
 POINTS = (
     *STEPS,
-    *("integrate.inside", "anchor.written", "anchor.renamed"),
+    *("integrate.inside", "anchor.torn", "anchor.written"),
     *("append.inside", "append.committed", "append.answered"),
 )
 """Every boundary between two steps, and what is half done inside some of them."""
@@ -90,7 +90,7 @@ def read_journal(path: Path) -> list[list[str]]:
 
 
 class DyingAnchor(FileAnchor):
-    """An anchor that may die between the steps of a write."""
+    """An anchor that may die before and after a write."""
 
     def __init__(self, folder: Path, death: Death) -> None:
         super().__init__(folder)
@@ -99,10 +99,6 @@ class DyingAnchor(FileAnchor):
     def write(self, origin: str, checkpoint: bytes) -> None:
         with self._death.around("anchor"):
             super().write(origin, checkpoint)
-
-    def _sync_folder(self) -> None:
-        self._death.hit("anchor.renamed")
-        super()._sync_folder()
 
 
 class DyingStore:
@@ -165,18 +161,21 @@ def _die_inside(store: SqlStore, death: Death) -> None:
     """
     backend: Any = store._backend
     step = "insert_leaves" if hasattr(backend, "insert_leaves") else "integrate"
-    rest, replace = getattr(backend, step), Path.replace
+    rest, pwrite = getattr(backend, step), os.pwrite
 
     def die_or_go_on(*arguments: Any) -> Any:
         death.hit("integrate.inside")
         return rest(*arguments)
 
-    def rename(self: Path, target: Any) -> Path:
+    def write_in_two(file: int, data: bytes, at: int) -> int:
+        middle = pwrite(file, data[: len(data) // 2], at)
+        death.hit("anchor.torn")
+        end = middle + pwrite(file, data[middle:], at + middle)
         death.hit("anchor.written")
-        return replace(self, target)
+        return end
 
     setattr(backend, step, die_or_go_on)
-    Path.replace = rename  # type: ignore[method-assign,assignment]  # this process does nothing else
+    os.pwrite = write_in_two  # this process writes nothing else with it
 
 
 def _append(group: GroupCommit, order: Order, number: int, death: Death) -> None:
