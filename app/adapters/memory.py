@@ -20,7 +20,9 @@ from app.ledger.ports import (
     AppendResult,
     EntryFilter,
     EntryRow,
+    Exposed,
     Head,
+    Heard,
     Integration,
     LogFrozenError,
     LostSwapError,
@@ -329,14 +331,14 @@ class MemoryStore:
         fresh = range(self._seen_seq + 1, self._last_seq + 1)
         return sum(not any(seq in log.index_of_seq for log in self.logs.values()) for seq in fresh)
 
-    def publications(self, poll_s: float) -> Iterator[str | None]:
+    def publications(self, poll_s: float) -> Iterator[Heard]:
         """Yield None first, then the tenants of new checkpoints."""
         seen = self._exposures
         yield None
         while True:
             with self._exposed:
                 self._exposed.wait_for(lambda: self._exposures > seen, poll_s)  # noqa: B023 - called in this turn only
-                fresh = [tenant for tenant, exposure in self._last_exposure.items() if exposure > seen]
+                fresh = [Exposed(tenant) for tenant, exposure in self._last_exposure.items() if exposure > seen]
                 seen = self._exposures
             yield from fresh or (None,)
 

@@ -211,11 +211,11 @@ class GroupCommit:
         """Return all that waits, up to `GROUP_LIMIT_ROWS` rows: at least one job, none when all is done.
 
         Callers come in bursts, woken together by a publication: the first of a burst waits a moment for as many as
-        came last time, and they cost one commit instead of three.
+        there were last time, and they cost one commit instead of three. Who waits for a publication will not come.
         """
         self._wait_for(1, threading.TIMEOUT_MAX)
         if self._waiting_rows < GROUP_LIMIT_ROWS:
-            self._wait_for(self._crowd, LINGER_S)
+            self._wait_for(self._crowd - self._watch.waiting, LINGER_S)
         group: list[_Job] = []
         rows = 0
         with self._changing:
@@ -223,7 +223,7 @@ class GroupCommit:
                 group.append(self._jobs.popleft())
                 rows += group[-1].weight
             self._waiting_rows -= rows
-        self._crowd = len(group)
+        self._crowd = len(group) + self._watch.waiting
         return group
 
     def _commit(self, group: list[_Job]) -> None:

@@ -10,9 +10,11 @@ What comes by the thousand is a NamedTuple: a frozen dataclass takes ten times a
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -276,12 +278,58 @@ class LedgerStore(LedgerReader, Protocol):
         """
         ...
 
-    def publications(self, poll_s: float) -> Iterator[str | None]:
-        """Yield the tenant of each exposed checkpoint as it happens, and None at least every `poll_s`.
+    def publications(self, poll_s: float) -> Iterator[Heard]:
+        """Yield what is exposed as it happens, and None at least every `poll_s`; some stores say first what is placed.
 
         A yield may be spurious or stand for several; after a lost connection it yields None and goes on.
         """
         ...
+
+
+class Run(NamedTuple):
+    """Entries whose numbers and indexes are in a row: the first of each, and how many."""
+
+    first_seq: int
+    first_index: int
+    length: int
+
+
+_first_seq = attrgetter("first_seq")
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A hint that these entries have their indexes, in a tree of `size`; its checkpoint is on the way.
+
+    The runs are in the order of `seq`, at least one.
+    """
+
+    tenant: str
+    size: int
+    runs: tuple[Run, ...]
+
+    def find(self, seq: int) -> int | None:
+        """Return the index of an entry, None if it is not among these."""
+        run = self.runs[bisect_right(self.runs, seq, key=_first_seq) - 1]
+        place = seq - run.first_seq
+        return run.first_index + place if 0 <= place < run.length else None
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the last of these entries."""
+        return self.runs[-1].first_seq + self.runs[-1].length - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """A hint that a checkpoint was exposed: this one, or the newest in the store if `note` is None."""
+
+    tenant: str
+    note: bytes | None = None
+
+
+Heard = Placed | Exposed | None
+"""What a listener is told; None: nothing for a while, or something was missed."""
 
 
 class Anchor(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from app.errors import NotFound, Rejected
@@ -26,12 +27,16 @@ TILE_CACHE_LIMIT = 2048
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The newest exposed checkpoint of a log; `edge` is what proofs have found of its tree's right edge."""
+    """The newest exposed checkpoint of a log.
+
+    `edge` is what proofs have found of its tree's right edge, `proofs` those that were made before it was exposed.
+    """
 
     size: int
     root: bytes
     note: bytes
     edge: dict[int, bytes] = field(default_factory=dict, compare=False, repr=False)
+    proofs: dict[int, list[bytes]] = field(default_factory=dict, compare=False, repr=False)
 
 
 FILLING_LOCKS = 16
@@ -63,13 +68,23 @@ class Prover:
         return self.open_published(tenant, note)
 
     def open_published(self, tenant: str, note: bytes) -> Published:
-        """Return what `note`, a checkpoint from the store, says; parsed once."""
-        published = self._published.get(tenant)
-        if published is None or published.note != note:
-            checkpoint = parse_checkpoint(parse_note(note).text)
-            published = Published(checkpoint.size, checkpoint.root, note)
+        """Return what `note`, a checkpoint from the store, says; parsed once, and kept unless a larger one is known."""
+        known = self._published.get(tenant)
+        if known is not None and known.note == note:
+            return known
+        checkpoint = parse_checkpoint(parse_note(note).text)
+        published = Published(checkpoint.size, checkpoint.root, note)
+        if known is None or known.size <= published.size:
             self._published[tenant] = published
         return published
+
+    def prepare(self, tenant: str, indexes: Iterable[int], size: int) -> dict[int, list[bytes]]:
+        """Return the audit paths of `indexes` in the integrated tree of `size`, for when its checkpoint is exposed."""
+        edge: dict[int, bytes] = {}
+        return {
+            index: prove_inclusion_from_tiles(index, size, _TileReader(self, tenant, (index, size)), edge)
+            for index in indexes
+        }
 
     def prove_inclusion(self, tenant: str, index: int, size: int) -> list[bytes]:
         """Return the audit path of `index` in the tree of `size`.
@@ -106,7 +121,9 @@ class Prover:
 
     def receipt(self, tenant: str, index: int, body: bytes, published: Published) -> bytes:
         """Return the tlog-proof of entry `index` under `published`; its `extra` carries the entry's bytes."""
-        proof = self.prove_inclusion(tenant, index, published.size)
+        proof = published.proofs.get(index)
+        if proof is None:
+            proof = self.prove_inclusion(tenant, index, published.size)
         return format_receipt(Receipt(index=index, proof=tuple(proof), checkpoint=published.note, extra=body))
 
     def _require_published(self, tenant: str, size: int) -> Published:

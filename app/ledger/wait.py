@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from app.errors import AssayError, Unavailable
-from app.ledger.ports import LedgerStore
+from app.ledger.ports import Exposed, Heard, LedgerStore, Placed
 from app.ledger.prove import Prover, Published
 
 log = logging.getLogger("assay.wait")
@@ -111,7 +111,7 @@ class _Told:
 
 
 class PublicationWatch:
-    """Answers every waiter of a process with one query per publication. Safe for threads."""
+    """Answers every waiter of a process, with one query a publication at most. Safe for threads."""
 
     def __init__(self, store: LedgerStore, prover: Prover) -> None:
         """Start the two threads: one hears of publications, one answers waiters."""
@@ -120,11 +120,17 @@ class PublicationWatch:
         self._lock = threading.Lock()
         self._waiters: dict[str, dict[int, list[Awaiting]]] = defaultdict(dict)
         self._waiting = 0
-        self._nudges: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._heard: queue.SimpleQueue[Heard] = queue.SimpleQueue()
+        self._placed: dict[str, tuple[Placed, dict[int, list[bytes]]]] = {}
         self._closed = threading.Event()
         self._wanted = threading.Event()
         for run in (self._listen, self._answer):
             threading.Thread(target=run, name=f"publication-{run.__name__}", daemon=True).start()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a publication."""
+        return self._waiting
 
     def require_room(self) -> None:
         """Raise Unavailable if as many wait as may."""
@@ -145,7 +151,7 @@ class PublicationWatch:
 
     def nudge(self, tenant: str) -> None:
         """Look at once: somebody waits for an entry that may be published already."""
-        self._nudges.put(tenant)
+        self._heard.put(Exposed(tenant))
 
     def forget(self, tenant: str, seq: int, waiter: Awaiting) -> bool:
         """Take the waiter off the list; False if it is not on it, because its answer is on the way."""
@@ -197,16 +203,19 @@ class PublicationWatch:
         """Stop the threads; whoever waits is told that it has waited long enough."""
         self._closed.set()
         self._wanted.set()
-        self._nudges.put(None)
+        self._heard.put(None)
 
     def _listen(self) -> None:
-        for tenant in self._store.publications(POLL_S):
+        for heard in self._store.publications(POLL_S):
             if self._closed.is_set():
                 return
-            with self._lock:
-                tenants = [tenant] if tenant else [name for name, waiters in self._waiters.items() if waiters]
-            for name in tenants:
-                self.nudge(name)
+            if heard is not None:
+                self._heard.put(heard)
+            else:
+                with self._lock:
+                    tenants = [name for name, waiters in self._waiters.items() if waiters]
+                for name in tenants:
+                    self.nudge(name)
             self._rest()
 
     def _rest(self) -> None:
@@ -218,36 +227,66 @@ class PublicationWatch:
     def _answer(self) -> None:
         expire_at_s = 0.0
         while not self._closed.is_set():
-            for tenant in self._take_nudges():
+            for heard in self._take_heard():
                 try:
-                    self._answer_tenant(tenant)
+                    if isinstance(heard, Placed):
+                        self._prepare(heard)
+                    else:
+                        self._answer_tenant(heard)
                 except AssayError:
                     continue  # the store is away: the listener's next poll nudges again, and waits are bounded
                 except Exception:
-                    log.exception("waiters of %s are not answered", tenant)
+                    log.exception("waiters of %s are not answered", heard.tenant)
             if (now_s := time.monotonic()) >= expire_at_s:
                 expire_at_s = now_s + EXPIRE_EVERY_S
                 self._let_go(now_s)
         self._let_go(math.inf)
 
-    def _take_nudges(self) -> set[str]:
-        """Return the tenants to look at, once there are some, or none after a while."""
-        tenants: set[str | None] = set()
+    def _take_heard(self) -> list[Placed | Exposed]:
+        """Return what was heard, each once and in its order, or nothing after a while."""
+        heard: dict[Heard, None] = {}
         with suppress(queue.Empty):
-            tenants.add(self._nudges.get(timeout=EXPIRE_EVERY_S))
+            heard[self._heard.get(timeout=EXPIRE_EVERY_S)] = None
             while True:
-                tenants.add(self._nudges.get_nowait())
-        return {tenant for tenant in tenants if tenant is not None}
+                heard[self._heard.get_nowait()] = None
+        return [each for each in heard if each is not None]
 
-    def _answer_tenant(self, tenant: str) -> None:
+    def _prepare(self, placed: Placed) -> None:
+        """Make the proofs of those who wait, while the sequencer signs: it leaves a processor free meanwhile."""
+        with self._lock:
+            seqs = list(self._waiters[placed.tenant])
+        indexes = [index for seq in seqs if (index := placed.find(seq)) is not None]
+        self._placed[placed.tenant] = (placed, self._prover.prepare(placed.tenant, indexes, placed.size))
+
+    def _answer_tenant(self, exposed: Exposed) -> None:
+        tenant = exposed.tenant
         with self._lock:
             seqs = list(self._waiters[tenant])
         if not seqs:
             return
+        answer = self._answer_by_hint(exposed, seqs) or self._look_up(tenant, seqs)
+        if answer is not None:
+            self._give(tenant, *answer)
+
+    def _answer_by_hint(self, exposed: Exposed, seqs: Sequence[int]) -> tuple[Published, dict[int, int]] | None:
+        """Return the checkpoint and {seq: index} of those who wait, if we were told all that concerns them."""
+        placed, proofs = self._placed.get(exposed.tenant, (None, {}))
+        if exposed.note is None or placed is None:
+            return None
+        published = self._prover.open_published(exposed.tenant, exposed.note)
+        found = {seq: index for seq in seqs if (index := placed.find(seq)) is not None}
+        if published.size != placed.size or any(seq < placed.last_seq and seq not in found for seq in seqs):
+            return None
+        published.proofs.update(proofs)
+        del self._placed[exposed.tenant]
+        return published, found
+
+    def _look_up(self, tenant: str, seqs: Sequence[int]) -> tuple[Published, dict[int, int]] | None:
+        """Return the newest checkpoint and {seq: index} of those who wait, from the store."""
         note, found = self._store.list_published(tenant, seqs)
-        if note is None:
-            return
-        published = self._prover.open_published(tenant, note)
+        return (self._prover.open_published(tenant, note), found) if note is not None else None
+
+    def _give(self, tenant: str, published: Published, found: dict[int, int]) -> None:
         done: list[tuple[Awaiting, int]] = []
         with self._lock:
             for seq, index in found.items():

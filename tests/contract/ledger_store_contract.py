@@ -368,7 +368,7 @@ class LedgerStoreContract:
         assert next(heard) is None
         waiting = Waiting(lambda: next(heard))
         store.expose("b", 1, b"note")
-        assert waiting.result() == "b"
+        assert waiting.result().tenant == "b"
         heard.close()
 
     def test_a_publication_between_two_looks_is_not_missed(self, store, peer):
@@ -376,7 +376,7 @@ class LedgerStoreContract:
         next(heard)
         store.expose("a", 1, b"note")
         store.expose("b", 1, b"note")
-        assert {next(heard), next(heard)} == {"a", "b"}
+        assert {next(heard).tenant, next(heard).tenant} == {"a", "b"}
         heard.close()
 
     def test_without_publications_the_listener_is_polled(self, store):

@@ -23,7 +23,7 @@ from app.adapters.sql.migrate import upgrade
 from app.adapters.sql.postgres import _PENDING, _POSITION, _driver_of
 from app.adapters.sql.store import SqlStore
 from app.errors import Unavailable
-from app.ledger.ports import NotLeaderError, Tenant
+from app.ledger.ports import Exposed, NotLeaderError, Tenant
 from tests.contract.ledger_store_contract import PATIENCE_S, Waiting, append, grown, keyed, make_row
 from tests.parts.postgres import running_postgres
 
@@ -338,7 +338,7 @@ def test_waiters_and_listeners_listen_again_after_a_cut(url, store):
     waiting.result()
     assert [next(heard), next(heard)] == [None, None]
     store.expose("a", 1, b"note")
-    assert next(heard) == "a"
+    assert next(heard) == Exposed("a", b"note")
     heard.close()
 
 

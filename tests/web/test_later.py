@@ -91,7 +91,7 @@ def test_the_request_returns_before_the_entry_is_durable_and_is_answered_after(w
 
 
 def test_a_wait_that_is_too_short_is_answered_with_what_is_durable(web, monkeypatch) -> None:
-    monkeypatch.setattr(web.services.watch, "_answer_tenant", lambda _tenant: None)
+    monkeypatch.setattr(web.services.watch, "_answer_tenant", lambda _exposed: None)
     status, headers, _ = finish(begin(web, Prefer="wait=1"))
     assert status == 202
     assert "location" in headers

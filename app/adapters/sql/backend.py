@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from app.adapters.sql.wake import Integrated
 from app.errors import Broken
-from app.ledger.ports import AppendResult, EntryRow, Integration, Pending
+from app.ledger.ports import AppendResult, EntryRow, Heard, Integration, Pending
 
 
 def require_entries(claimed: int, earlier: dict[bytes, AppendResult], keys: int) -> dict[bytes, AppendResult]:
@@ -101,7 +101,7 @@ class Backend(Protocol):
         """As LedgerStore.wait_for_append."""
         ...
 
-    def publications(self, poll_s: float) -> Iterator[str | None]:
+    def publications(self, poll_s: float) -> Iterator[Heard]:
         """As LedgerStore.publications."""
         ...
 

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from app.adapters.sql.arrays import pack_bigints, pack_blobs, pack_texts, pack_uuids
 from app.adapters.sql.backend import require_entries
 from app.adapters.sql.engine import reading, writing
+from app.adapters.sql.heard import format_exposed, format_placed
 from app.adapters.sql.lock import hold_advisory_lock
 from app.adapters.sql.wake import PostgresWake
 from app.ledger.ports import AppendResult, EntryRow, Integration, Pending, PendingEntry
@@ -60,6 +61,7 @@ WHERE e.tenant = %b AND e.seq > %b AND l.seq IS NULL
 ORDER BY e.seq LIMIT %b"""
 
 # One statement, so that the swap costs one round trip; if the head is not the old one, `moved` is empty and so is all.
+# Listeners are told by it what it placed, while we sign.
 _INTEGRATE = """
 WITH moved AS (
     UPDATE head SET size = %b, root = %b, settled_seq = %b, frozen = %b
@@ -74,7 +76,7 @@ tiles AS (
     FROM moved, unnest(%b::smallint[], %b::bigint[], %b::bytea[], %b::bytea[]) AS r (level, number, data, root)),
 closed AS (
     UPDATE tenant SET state = 'frozen' FROM moved WHERE tenant.id = moved.tenant AND moved.frozen)
-SELECT count(*) FROM moved"""
+SELECT pg_notify('assay_published', %b) FROM moved"""
 
 _NEWEST_CHECKPOINT = "SELECT note FROM checkpoint WHERE tenant = %b ORDER BY size DESC LIMIT 1"
 _POSITIONS = "SELECT seq, idx FROM leaf WHERE tenant = %b AND seq = ANY (%b::bigint[])"
@@ -242,15 +244,16 @@ class PostgresBackend(PostgresWake):
             *(pack_bigints(batch.seqs), pack_blobs(batch.leaf_hashes)),
             *([tile.level for tile in tiles], [tile.number for tile in tiles]),
             *([tile.data for tile in tiles], [tile.root for tile in tiles]),
+            format_placed(batch),
         )
-        return self.ask_watching(_INTEGRATE, arguments) == [(1,)]
+        return len(self.ask_watching(_INTEGRATE, arguments)) == 1
 
     def expose(self, tenant: str, size: int, checkpoint: bytes) -> None:
         """Insert the checkpoint and notify, in one statement that does not wait for the disk.
 
         A crash loses the last moments, never the order: the next start exposes the same head, or a larger one.
         """
-        self.run_quick(_EXPOSE, (tenant, size, checkpoint, tenant))
+        self.run_quick(_EXPOSE, (tenant, size, checkpoint, format_exposed(tenant, checkpoint)))
 
     def read_tiles(self, tenant: str, wanted: Sequence[tuple[int, int, int]]) -> list[bytes]:
         """As Backend.read_tiles, in one statement."""

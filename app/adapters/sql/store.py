@@ -16,7 +16,7 @@ from app.adapters.sql.postgres import PostgresBackend
 from app.adapters.sql.read import SqlReader
 from app.adapters.sql.sqlite import SqliteBackend
 from app.errors import Conflict
-from app.ledger.ports import AppendResult, EntryRow, Integration, LogFrozenError, LostSwapError, Pending, Tenant
+from app.ledger.ports import AppendResult, EntryRow, Heard, Integration, LogFrozenError, LostSwapError, Pending, Tenant
 from app.tlog.tree import EMPTY_ROOT
 
 
@@ -125,8 +125,8 @@ class SqlStore(SqlReader):
         """Return how many entries are news since the last call, once it is `rows` or after `timeout_s`."""
         return self._backend.wait_for_append(timeout_s, rows)
 
-    def publications(self, poll_s: float) -> Iterator[str | None]:
-        """Yield the tenant of each exposed checkpoint as it happens, and None at least every `poll_s`."""
+    def publications(self, poll_s: float) -> Iterator[Heard]:
+        """Yield what is placed and exposed as it happens, and None at least every `poll_s`."""
         return self._backend.publications(poll_s)
 
     def close(self) -> None:

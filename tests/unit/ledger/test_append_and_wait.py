@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from app.errors import Broken, Unavailable
+from app.ledger import group as group_module
 from app.ledger import wait as module
 from app.ledger.group import GroupCommit
 from app.ledger.ports import LogFrozenError
@@ -67,6 +68,24 @@ def group(store, watch):
     group = GroupCommit(store, watch)
     yield group
     group.close()
+
+
+def test_who_comes_while_the_others_wait_for_a_publication_is_not_held_up_for_them(
+    world, group, watch, monkeypatch
+) -> None:
+    """As many as last time will not come: they are in the house."""
+    monkeypatch.setattr(group_module, "LINGER_S", PATIENCE_S)
+    with ThreadPoolExecutor(4) as callers:
+        waits = []
+        for number in range(1, 5):
+            group._crowd = max(group._crowd, number - 1)  # as if the others had come together
+            waits.append(callers.submit(group.append_and_wait, make_row(number), timeout_s=PATIENCE_S))
+            deadline = time.monotonic() + PATIENCE_S / 4
+            while watch.waiting < number:
+                assert time.monotonic() < deadline, f"caller {number} is held up"
+                time.sleep(0.001)
+        world.publish()
+        assert [wait.result(PATIENCE_S)[1].index for wait in waits] == [0, 1, 2, 3]
 
 
 @pytest.fixture

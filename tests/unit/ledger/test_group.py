@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +19,7 @@ from app.ledger.wait import Waiter
 from tests.fakes.ledger import OTHER, TENANT, make_row
 
 PATIENCE_S = 20.0
-NOBODY_WAITS = None  # for publication: these callers append and no more
+NOBODY_WAITS = SimpleNamespace(waiting=0)  # for publication: these callers append and no more
 
 
 class GatedStore:

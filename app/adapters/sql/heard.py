@@ -1,0 +1,61 @@
+"""What a NOTIFY on `assay_published` says: in JSON where entries were placed, or the checkpoint that was exposed.
+
+All of it is hints, and read as such: what does not fit into 8,000 bytes is left out, what cannot be read is looked up.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from app.ledger.ports import Exposed, Integration, Placed, Run
+
+WORDS_LIMIT_BYTES = 7900
+"""PostgreSQL takes 8,000 bytes, less one."""
+
+
+def format_placed(batch: Integration) -> str:
+    """Return the words for entries that have their indexes; "" if that takes too many: everybody looks."""
+    if list(batch.seqs) != sorted(batch.seqs):  # the sequencer keeps to their order, and nothing else says so
+        return ""
+    runs = find_runs(batch.seqs, batch.old.size)
+    words = json.dumps({"tenant": batch.tenant, "size": batch.new.size, "runs": runs})
+    return words if len(words) <= WORDS_LIMIT_BYTES else ""
+
+
+def format_exposed(tenant: str, note: bytes) -> str:
+    """Return the words for an exposed checkpoint; without it if it has more cosignatures than can be said."""
+    words = json.dumps({"tenant": tenant, "note": note.decode()})
+    return words if len(words) <= WORDS_LIMIT_BYTES else json.dumps({"tenant": tenant, "note": None})
+
+
+def parse_heard(words: str) -> Placed | Exposed | None:
+    """Return what is said; None, which has everybody look, if that is unclear."""
+    try:
+        said = json.loads(words)
+        tenant = str(said["tenant"])
+        if "note" in said:
+            return Exposed(tenant, said["note"] and said["note"].encode())
+        runs = tuple(Run(int(seq), int(index), int(count)) for seq, index, count in said["runs"])
+        return Placed(tenant, int(said["size"]), runs) if runs else None
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return None
+
+
+def find_runs(seqs: Sequence[int], index: int) -> list[Run]:
+    """Return the runs of these numbers, which rise; the first entry has this index."""
+    runs: list[Run] = []
+    start = 0
+    while start < len(seqs):
+        stop = len(seqs) if seqs[-1] - seqs[start] == len(seqs) - 1 - start else _find_end(seqs, start)
+        runs.append(Run(seqs[start], index + start, stop - start))
+        start = stop
+    return runs
+
+
+def _find_end(seqs: Sequence[int], start: int) -> int:
+    """Return where the run that begins at `start` is over."""
+    stop = start + 1
+    while stop < len(seqs) and seqs[stop] == seqs[stop - 1] + 1:
+        stop += 1
+    return stop
