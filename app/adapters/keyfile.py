@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,7 +36,8 @@ FORBIDDEN_MODE = 0o077  # anything for group or others
 SEED_BYTES = 32
 MAX_FILE_BYTES = 4_096
 MAX_KEYS_PER_ORIGIN = 64  # active and retired
-MAX_READS = 5  # of a folder that changes while it is read
+MAX_READS = 10  # of a folder that changes while it is read
+READ_PAUSE_S = 0.005  # longer each time
 ACTIVE = ".key"
 RETIRED = ".retired"
 WARNING = """\
@@ -208,11 +210,12 @@ def _list_folder(folder: Path) -> frozenset[tuple[object, ...]]:
 
 
 def _read_while_it_changes(folder: Path, name: str, seen: frozenset[tuple[object, ...]]) -> _Keys:
-    """Read the folder, and again if a file was retired just while it was read."""
-    for _ in range(MAX_READS - 1):
+    """Read the folder, and again if a file was retired just while it was read; not at once, or the next one may be."""
+    for read in range(MAX_READS - 1):
         try:
             return _read_folder(folder, name, seen)
         except (KeyFileError, Unavailable):
+            time.sleep(READ_PAUSE_S * read)
             before, seen = seen, _list_folder(folder)
             if before == seen:
                 raise
