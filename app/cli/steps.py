@@ -32,7 +32,7 @@ Paste into another terminal, in this folder:
   # 4. Erase the payer. Name and e-mail are gone for ever, and every proof stays valid.
   curl -sS -X DELETE -H "Authorization: Bearer $TOKEN" \
     $ASSAY_URL/v1/subjects/$(python3 -c 'import json; print(json.load(open("payment.json"))["subject"])'); echo
-  @assay verify database '@database' --tenant @tenant --key "$VKEY"
+  @assay verify database '@database' --tenant @tenant --key "$VKEY" --state @state_dir/heads.json
 
   # 5. Stop with Ctrl-C; the same command goes on with the same log.
 """
