@@ -11,9 +11,8 @@ import json
 import multiprocessing
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -26,6 +25,7 @@ from app.errors import Rejected, Unavailable
 from app.ledger.canonical import canonical
 from app.ledger.entry import parse_entry_id, time_of_id
 from app.ledger.ports import EntryFilter, StoredEntry, Tenant
+from app.ledger.verify.pool import map_ahead
 from app.ledger.verify.rehash import find_id, without_cycle_search
 from app.policy.bundle import Bundle, load_bundle
 from app.policy.decision import EngineRef
@@ -173,14 +173,8 @@ def _run(job: Job, installation: Installation, tasks: list[tuple[int, int]], wor
         return
     context = multiprocessing.get_context("spawn")  # a fork would share the parent's database connections
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_open, initargs=(job,)) as pool:
-        waiting: deque[Future[Tally]] = deque()
         try:
-            for start, stop in tasks:
-                waiting.append(pool.submit(_run_here, start, stop))
-                if len(waiting) >= workers * TASKS_PER_WORKER:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            yield from map_ahead(pool, _run_here, tasks, ahead=workers * TASKS_PER_WORKER)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -192,8 +186,8 @@ def _open(job: Job) -> None:
     _here[:] = [Replayer(job, Installation(job.settings))]
 
 
-def _run_here(start: int, stop: int) -> Tally:
-    return _here[0].run(start, stop)
+def _run_here(task: tuple[int, int]) -> Tally:
+    return _here[0].run(*task)
 
 
 class ReplayState:

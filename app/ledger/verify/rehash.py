@@ -13,18 +13,19 @@ import multiprocessing
 import re
 import struct
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from operator import itemgetter
+from typing import Final
 
 from app.errors import Rejected
 from app.ledger.action import Registry
 from app.ledger.entry import Draft, parse_entry
 from app.ledger.registry import open_registry
+from app.ledger.verify.pool import map_ahead
 from app.ledger.verify.report import Place, TamperedError
 from app.ledger.verify.source import Bundle, LogSource
 from app.tlog.tile import TILE_BYTES, TILE_WIDTH, BundleId, tile_path, tile_width
@@ -32,7 +33,7 @@ from app.tlog.tree import HASH_SIZE
 
 CHUNK_BUNDLES = 64
 """Bundles of one task: 16,384 entries, about 30 ms of work."""
-TASKS_AHEAD = 4
+TASKS_PER_WORKER: Final = 4
 MAX_WORKERS = 64
 
 Progress = Callable[[int, int], None]
@@ -231,7 +232,9 @@ def rehash_all(
         verify_rest: Callable[[], None] = functools.partial(source.verify_rest, start, whole.size, deep=whole.deep)
         if pool is not None:
             verify_rest = pool.submit(_verify_rest_here, start, whole.size, deep=whole.deep).result
-        for part in _share_out(pool, tasks, workers) if pool else (rehash(source, task) for task in tasks):
+        here = (rehash(source, task) for task in tasks)
+        ahead = TASKS_PER_WORKER * workers
+        for part in map_ahead(pool, _rehash_here, tasks, ahead=ahead) if pool else here:
             result.add(part)
             if progress:
                 progress(result.entries, whole.size - start)
@@ -239,17 +242,6 @@ def rehash_all(
                 break
     result.watched = sorted(set(result.watched))
     return result, verify_rest
-
-
-def _share_out(pool: ProcessPoolExecutor, tasks: Iterable[Task], workers: int) -> Iterator[Rehashed]:
-    """Yield the results in order. Only a few tasks are planned ahead: the size of a log is what its database says."""
-    ahead: deque[Future[Rehashed]] = deque()
-    for task in tasks:
-        ahead.append(pool.submit(_rehash_here, task))
-        if len(ahead) > TASKS_AHEAD * workers:
-            yield ahead.popleft().result()
-    while ahead:
-        yield ahead.popleft().result()
 
 
 @contextmanager
