@@ -11,7 +11,7 @@ What comes by the thousand is a NamedTuple: a frozen dataclass takes ten times a
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from operator import attrgetter
@@ -313,6 +313,10 @@ class Placed:
         run = self.runs[bisect_right(self.runs, seq, key=_first_seq) - 1]
         place = seq - run.first_seq
         return run.first_index + place if 0 <= place < run.length else None
+
+    def find_all(self, seqs: Iterable[int]) -> dict[int, int]:
+        """Return {seq: index} of those that are among these."""
+        return {seq: index for seq in seqs if (index := self.find(seq)) is not None}
 
     @property
     def last_seq(self) -> int:

@@ -81,10 +81,7 @@ class Prover:
     def prepare(self, tenant: str, indexes: Iterable[int], size: int) -> dict[int, list[bytes]]:
         """Return the audit paths of `indexes` in the integrated tree of `size`, for when its checkpoint is exposed."""
         edge: dict[int, bytes] = {}
-        return {
-            index: prove_inclusion_from_tiles(index, size, _TileReader(self, tenant, (index, size)), edge)
-            for index in indexes
-        }
+        return {index: self._prove(tenant, index, size, edge) for index in indexes}
 
     def prove_inclusion(self, tenant: str, index: int, size: int) -> list[bytes]:
         """Return the audit path of `index` in the tree of `size`.
@@ -99,6 +96,9 @@ class Prover:
             )
         published = self._require_published(tenant, size)
         edge = published.edge if size == published.size else None
+        return self._prove(tenant, index, size, edge)
+
+    def _prove(self, tenant: str, index: int, size: int, edge: dict[int, bytes] | None) -> list[bytes]:
         return prove_inclusion_from_tiles(index, size, _TileReader(self, tenant, (index, size)), edge)
 
     def read_leaf(self, tenant: str, index: int, size: int) -> bytes:

@@ -251,17 +251,18 @@ class PublicationWatch:
                 heard[self._heard.get_nowait()] = None
         return [each for each in heard if each is not None]
 
+    def _list_awaited(self, tenant: str) -> list[int]:
+        with self._lock:
+            return list(self._waiters[tenant])
+
     def _prepare(self, placed: Placed) -> None:
         """Make the proofs of those who wait, while the sequencer signs: it leaves a processor free meanwhile."""
-        with self._lock:
-            seqs = list(self._waiters[placed.tenant])
-        indexes = [index for seq in seqs if (index := placed.find(seq)) is not None]
+        indexes = placed.find_all(self._list_awaited(placed.tenant)).values()
         self._placed[placed.tenant] = (placed, self._prover.prepare(placed.tenant, indexes, placed.size))
 
     def _answer_tenant(self, exposed: Exposed) -> None:
         tenant = exposed.tenant
-        with self._lock:
-            seqs = list(self._waiters[tenant])
+        seqs = self._list_awaited(tenant)
         if not seqs:
             return
         answer = self._answer_by_hint(exposed, seqs) or self._look_up(tenant, seqs)
@@ -274,7 +275,7 @@ class PublicationWatch:
         if exposed.note is None or placed is None:
             return None
         published = self._prover.open_published(exposed.tenant, exposed.note)
-        found = {seq: index for seq in seqs if (index := placed.find(seq)) is not None}
+        found = placed.find_all(seqs)
         if published.size != placed.size or any(seq < placed.last_seq and seq not in found for seq in seqs):
             return None
         published.proofs.update(proofs)

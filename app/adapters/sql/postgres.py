@@ -280,7 +280,7 @@ class PostgresBackend(PostgresWake):
             return [body for (body,) in found]
 
     def find_checkpoint(self, tenant: str) -> bytes | None:
-        """As LedgerReader.find_checkpoint; each web process asks this, and for positions, at each publication."""
+        """As LedgerReader.find_checkpoint."""
         with reading(self._engine) as connection:
             row = _driver_of(connection).execute(_NEWEST_CHECKPOINT, (tenant,), binary=True).fetchone()
             return row[0] if row else None
