@@ -50,17 +50,17 @@ class _Slot(NamedTuple):
     held: bytes
 
 
-def parse_anchor(data: bytes) -> bytes:
-    """Return what a file holds: one without slots, of an earlier version or an auditor's own, all of its bytes.
+def parse_anchor(data: bytes, path: Path) -> bytes:
+    """Return what the file holds: one without slots, of an earlier version or an auditor's own, all of its bytes.
 
-    Raises AnchorUnavailableError if both slots are damaged.
+    Raises AnchorUnavailableError, which names the path, if both slots are damaged.
     """
     slots = _parse_slots(data)
     if slots is None:
         return data[:MAX_ANCHOR_BYTES]
     newest = max(slots, key=_number)
     if not newest.number:
-        raise AnchorUnavailableError("the anchor is damaged: restore its file from a backup")
+        raise AnchorUnavailableError(f"the anchor {path} is damaged: restore it from a backup")
     return newest.held
 
 
@@ -75,16 +75,17 @@ def _parse_slots(data: bytes) -> tuple[_Slot, _Slot] | None:
 def _parse_slot(data: bytes, start: int) -> _Slot:
     header = _HEADER.match(data)
     if header is not None:
-        held = data[_HEADER_BYTES : _HEADER_BYTES + int(header[2], 16)]
-        if _format_slot(int(header[1], 16), held)[:_HEADER_BYTES] == header[0]:
-            return _Slot(start, int(header[1], 16), held)
+        number, length = int(header[1], 16), int(header[2], 16)
+        held = data[_HEADER_BYTES : _HEADER_BYTES + length]
+        if data.startswith(_format_slot(number, held)):
+            return _Slot(start, number, held)
     return _Slot(start, 0, b"")
 
 
-def _format_slot(count: int, held: bytes) -> bytes:
-    """Return the header, whose hash is of the count too, and what is held."""
-    digest = sha256(count.to_bytes(8, "big") + held).hexdigest()
-    return f"assay-anchor/1 {count:016x} {len(held):08x} {digest}\n".encode() + held
+def _format_slot(number: int, held: bytes) -> bytes:
+    """Return the header, whose hash is of the number too, and what is held."""
+    digest = sha256(number.to_bytes(8, "big") + held).hexdigest()
+    return f"assay-anchor/1 {number:016x} {len(held):08x} {digest}\n".encode() + held
 
 
 _number = attrgetter("number")
@@ -127,8 +128,9 @@ class FileAnchor:
 
     def find(self, origin: str) -> bytes | None:
         """Return the bytes last written, as they are; None if there are none."""
+        path = self._path(origin)
         try:
-            file = os.open(self._path(origin), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             with os.fdopen(file, "rb") as opened:
                 data = opened.read(_MAX_FILE_BYTES)
         except FileNotFoundError:
@@ -137,7 +139,7 @@ class FileAnchor:
             raise self._unavailable("is not there") from None
         except OSError as error:
             raise self._unavailable(f"cannot be read ({error.strerror})") from error
-        return parse_anchor(data)
+        return parse_anchor(data, path)
 
     def write(self, origin: str, checkpoint: bytes) -> None:
         """Replace the bytes, atomically and durably. Only who holds the origin may write.

@@ -190,7 +190,7 @@ def add_log_command(name: str, help_text: str, open_source: Callable[[str, str |
             if isinstance(source, Path):
                 return verify_one_receipt(asked, source)
             options = Options(
-                anchor=parse_anchor(read_file(anchor)) if anchor else None,
+                anchor=parse_anchor(read_file(anchor), anchor) if anchor else None,
                 start=start,
                 deep=deep,
                 entry_id=entry,

@@ -137,17 +137,17 @@ def test_a_file_whose_slots_are_both_damaged_is_never_mistaken_for_a_log_that_ne
     anchor.write(ORIGIN, b"one")
     path = anchor._path(ORIGIN)
     path.write_bytes(path.read_bytes().replace(b"\none", b"\ntwo"))
-    with pytest.raises(AnchorUnavailableError, match="damaged"):
+    with pytest.raises(AnchorUnavailableError, match=f"{path} is damaged"):
         anchor.find(ORIGIN)
 
 
 def test_a_file_of_an_earlier_version_is_read_and_replaced(anchor: FileAnchor) -> None:
     path = anchor._path(ORIGIN)
     path.write_bytes(b"log.example/acme\n1\n")
-    assert anchor.find(ORIGIN) == parse_anchor(path.read_bytes()) == b"log.example/acme\n1\n"
+    assert anchor.find(ORIGIN) == parse_anchor(path.read_bytes(), path) == b"log.example/acme\n1\n"
     for checkpoint in (b"two", b"three"):
         anchor.write(ORIGIN, checkpoint)
-        assert anchor.find(ORIGIN) == parse_anchor(path.read_bytes()) == checkpoint
+        assert anchor.find(ORIGIN) == parse_anchor(path.read_bytes(), path) == checkpoint
 
 
 def test_a_file_grows_with_what_it_holds(anchor: FileAnchor) -> None:
