@@ -9,6 +9,7 @@ from app.adapters.sql.migrate import upgrade
 from app.adapters.sql.store import SqlStore
 from tests.contract.ledger_reader_contract import LedgerReaderContract
 from tests.contract.ledger_store_contract import LedgerStoreContract
+from tests.fakes.ledger_stores import database
 
 
 class Memory:
@@ -45,10 +46,9 @@ class Sqlite(Sql):
 
 class Postgres(Sql):
     @pytest.fixture
-    def url(self, postgres_server):
-        url = postgres_server.create_database(upgrade)
-        yield url
-        postgres_server.drop_database(url)
+    def url(self, request):
+        with database("postgresql", request) as url:
+            yield url
 
 
 class TestMemoryWrites(Memory, LedgerStoreContract): ...

@@ -26,6 +26,7 @@ from tests.fakes.ledger import (
     make_row,
 )
 from tests.fakes.ledger_stores import DURABLE, KINDS, any_store, database, opened
+from tests.parts.assay import wait_until
 
 PATIENCE_S = 30.0
 APPENDERS = 6
@@ -65,13 +66,6 @@ def threads():
         yield pool
 
 
-def until(condition) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
 def test_log_frozen_is_the_last_entry_however_many_append_meanwhile(store, threads) -> None:
     acknowledged: list[int] = []
     numbers = itertools.count(1)
@@ -84,7 +78,7 @@ def test_log_frozen_is_the_last_entry_however_many_append_meanwhile(store, threa
                 return
 
     appending = [threads.submit(append_until_refused) for _ in range(APPENDERS)]
-    until(lambda: len(acknowledged) > 5 * APPENDERS)
+    wait_until(lambda: len(acknowledged) > 5 * APPENDERS, PATIENCE_S, poll_s=0.002)
     last = end(store)
     for future in appending:
         future.result(PATIENCE_S)

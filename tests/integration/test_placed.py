@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
-from app.adapters.sql.migrate import upgrade
 from app.adapters.sql.store import SqlStore
 from app.ledger.group import GroupCommit
 from app.ledger.ports import Exposed, LostSwapError, Placed, Run
@@ -18,26 +15,25 @@ from app.tlog.tree import leaf_hash
 from tests.contract.ledger_store_contract import PATIENCE_S, Waiting, append, grown, integrate_pending
 from tests.contract.ledger_store_contract import make_row as contract_row
 from tests.fakes.ledger import TENANT, Keys, MemoryAnchor, make_row, make_trust
+from tests.fakes.ledger_stores import database, opened
+from tests.parts.assay import wait_until
 
 
 @pytest.fixture
-def url(postgres_server):
-    url = postgres_server.create_database(upgrade)
-    yield url
-    postgres_server.drop_database(url)
+def url(request):
+    with database("postgresql", request) as url:
+        yield url
 
 
 @pytest.fixture
 def store(url):
-    store = SqlStore.open(url)
-    store.add_tenant(TENANT)
-    yield store
-    store.close()
+    with opened(url) as store:
+        store.add_tenant(TENANT)
+        yield store
 
 
 def test_listeners_hear_what_is_placed_then_the_checkpoint_and_nothing_of_a_lost_swap(url, store) -> None:
-    peer = SqlStore.open(url)
-    heard = peer.publications(PATIENCE_S)
+    heard = store.publications(PATIENCE_S)
     assert next(heard) is None
     results = append(store, *(contract_row(TENANT.id) for _ in range(3)))
     first = results[0].seq
@@ -49,7 +45,6 @@ def test_listeners_hear_what_is_placed_then_the_checkpoint_and_nothing_of_a_lost
     store.expose(TENANT.id, 3, b"note")
     assert next(heard) == Exposed(TENANT.id, b"note")
     heard.close()
-    peer.close()
 
 
 def test_a_receipt_is_answered_without_another_question(url, store, monkeypatch) -> None:
@@ -60,14 +55,14 @@ def test_a_receipt_is_answered_without_another_question(url, store, monkeypatch)
     asked = []
     real = SqlStore.list_published
     monkeypatch.setattr(SqlStore, "list_published", lambda *given: asked.append(given) or real(*given))
-    sequencing = SqlStore.open(url)
-    with Sequencer(store=sequencing, tenant=TENANT, anchor=MemoryAnchor(), keyring=Keys()) as sequencer:
+    with (
+        opened(url) as sequencing,
+        Sequencer(store=sequencing, tenant=TENANT, anchor=MemoryAnchor(), keyring=Keys()) as sequencer,
+    ):
         for number in range(1, 20):
             row = make_row(number)
             waiting = Waiting(lambda row=row: group.append_and_wait(row, timeout_s=PATIENCE_S))
-            deadline = time.monotonic() + PATIENCE_S
-            while not sequencer.step():
-                assert time.monotonic() < deadline
+            wait_until(sequencer.step, PATIENCE_S, poll_s=0)
             result, position = waiting.result()
             receipt = prover.receipt(TENANT.id, position.index, row.body, position.published)
             verify_receipt(parse_receipt(receipt), leaf_hash(row.body), make_trust())
@@ -76,4 +71,3 @@ def test_a_receipt_is_answered_without_another_question(url, store, monkeypatch)
     assert len(asked) <= 2, "of the first, the listener may not have heard"
     group.close()
     watch.close()
-    sequencing.close()

@@ -283,10 +283,8 @@ def test_a_child_that_was_forked_has_workers_of_its_own_and_leaves_those_at_work
     engine = make(workers=2, limits=Limits(wait_s=2))
     ask(engine)
     with engine._workers.one(), engine._workers.one():
-        deadline_s = time.monotonic() + 20
-        while len(workers := list_workers()) < 2:  # one that was just forked has not its own name yet
-            assert time.monotonic() < deadline_s
-            time.sleep(0.01)
+        wait_until(lambda: len(list_workers()) >= 2, 20)  # one that was just forked has not its own name yet
+        workers = list_workers()
         pid = os.fork()
         if pid == 0:
             status = 1

@@ -25,6 +25,7 @@ from app.adapters.sql.store import SqlStore
 from app.errors import Unavailable
 from app.ledger.ports import Exposed, NotLeaderError, Tenant
 from tests.contract.ledger_store_contract import PATIENCE_S, Waiting, append, grown, keyed, make_row
+from tests.fakes.ledger_stores import database, opened
 from tests.parts.postgres import running_postgres
 
 A = Tenant(id="a", origin="log.example/a")
@@ -37,18 +38,16 @@ def _every_look_is_a_fresh_one(monkeypatch) -> None:
 
 
 @pytest.fixture
-def url(postgres_server):
-    url = postgres_server.create_database(upgrade)
-    yield url
-    postgres_server.drop_database(url)
+def url(request):
+    with database("postgresql", request) as url:
+        yield url
 
 
 @pytest.fixture
 def store(url):
-    store = SqlStore.open(url)
-    store.add_tenant(A)
-    yield store
-    store.close()
+    with opened(url) as store:
+        store.add_tenant(A)
+        yield store
 
 
 def integrate_all(store):

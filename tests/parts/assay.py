@@ -31,12 +31,14 @@ def find_free_port() -> int:
         return port
 
 
-def wait_until(holds: Callable[[], bool], limit_s: float = START_LIMIT_S, *, what: str = "it") -> None:
+def wait_until(
+    holds: Callable[[], object], limit_s: float = START_LIMIT_S, *, what: str = "it", poll_s: float = POLL_S
+) -> None:
     """Poll until `holds()`; fail after `limit_s`."""
     deadline_s = time.monotonic() + limit_s
     while not holds():
         assert time.monotonic() < deadline_s, f"{what} did not happen in {limit_s:g} s"
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
 
 
 class Assay:

@@ -17,8 +17,8 @@ from app.ledger.ports import LogFrozenError
 from app.ledger.prove import Prover
 from app.ledger.wait import PublicationWatch
 from tests.fakes.ledger import TENANT, World, make_row
+from tests.unit.ledger.conftest import PATIENCE_S, until
 
-PATIENCE_S = 20.0
 SHORT_S = 0.05
 
 
@@ -40,11 +40,6 @@ class UnclearStore:
         if self.after_commit:
             self.meanwhile()
             raise self.after_commit.pop()
-
-
-@pytest.fixture
-def world():
-    return World()
 
 
 @pytest.fixture
@@ -80,10 +75,7 @@ def test_who_comes_while_the_others_wait_for_a_publication_is_not_held_up_for_th
         for number in range(1, 5):
             group._crowd = max(group._crowd, number - 1)  # as if the others had come together
             waits.append(callers.submit(group.append_and_wait, make_row(number), timeout_s=PATIENCE_S))
-            deadline = time.monotonic() + PATIENCE_S / 4
-            while watch.waiting < number:
-                assert time.monotonic() < deadline, f"caller {number} is held up"
-                time.sleep(0.001)
+            until(lambda number=number: watch.waiting == number, PATIENCE_S / 4, what=f"the commit of caller {number}")
         world.publish()
         assert [wait.result(PATIENCE_S)[1].index for wait in waits] == [0, 1, 2, 3]
 

@@ -20,6 +20,7 @@ from app.tlog.policy import Group, Log, Policy
 from app.tlog.policy import Witness as TrustedWitness
 from app.tlog.proof import ProofError, prove_consistency
 from tests.fakes.witnesses import FORK, LEAVES, LOG, MemoryState, make_body, make_note, make_signer, make_witness
+from tests.unit.ledger.conftest import until
 
 TIMEOUT_S = 10.0  # longer than a busy machine needs
 SHORT_S = 0.5  # where the timeout itself is the matter
@@ -118,13 +119,6 @@ class Setup:
 
     def codes(self) -> list[tuple[str, str]]:
         return [(event.witness, event.code) for event in self.events]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def test_all_witnesses_cosign_and_their_sizes_are_remembered() -> None:
@@ -241,7 +235,7 @@ def test_a_failing_witness_is_left_alone_longer_after_each_failure() -> None:
     for second in range(60):
         before = len(down.asked)
         setup.cosign(5)
-        wait_until(lambda: not setup.cosigners._peers[0].asking or not setup.cosigners._answers.empty())
+        until(lambda: not setup.cosigners._peers[0].asking or not setup.cosigners._answers.empty(), PATIENCE_S)
         if len(down.asked) > before:
             asked_at_s.append(second)
         setup.clock.skipped_s += 1
@@ -257,7 +251,7 @@ def test_a_witness_that_is_back_is_waited_for_again() -> None:
     setup.witnesses[0].act = lambda _: None
     setup.clock.skipped_s += 100
     setup.cosign(6)
-    wait_until(lambda: not setup.cosigners._peers[0].asking or not setup.cosigners._answers.empty())
+    until(lambda: not setup.cosigners._peers[0].asking or not setup.cosigners._answers.empty(), PATIENCE_S)
     assert setup.cosign(7) == {"w1", "w2", "w3"}
     assert [status.failures for status in setup.cosigners.statuses()] == [0, 0, 0]
 
@@ -295,7 +289,7 @@ def test_one_liar_that_disputes_our_root_cannot_stop_a_quorum_and_is_remembered(
     setup.witnesses[1].act = Slow()
     setup.witnesses[1].act.go_on.set()
     assert setup.cosign(5) == {"w2", "w3"}
-    wait_until(lambda: not setup.cosigners._peers[0].asking or not setup.cosigners._answers.empty())
+    until(lambda: not setup.cosigners._peers[0].asking or not setup.cosigners._answers.empty(), PATIENCE_S)
     assert setup.cosign(6) == {"w2", "w3"}
     assert ("w1", "dispute") in setup.codes()
     assert setup.cosigners.statuses()[0].dispute == "your root is wrong"
@@ -309,7 +303,7 @@ def test_a_dispute_ends_when_the_witness_cosigns_again() -> None:
     setup.witnesses[0].act = lambda _: None
     setup.clock.skipped_s += 100
     setup.cosign(6)
-    wait_until(lambda: not setup.cosigners._peers[0].asking or not setup.cosigners._answers.empty())
+    until(lambda: not setup.cosigners._peers[0].asking or not setup.cosigners._answers.empty(), PATIENCE_S)
     assert setup.cosign(7) == {"w1"}
     assert setup.cosigners.statuses()[0].dispute is None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -13,8 +12,7 @@ from app.ledger import sequence as module
 from app.ledger.ports import NotLeaderError
 from app.ledger.sequence import SequencerLoop
 from tests.fakes.ledger import OTHER, TENANT, World, append_rows, make_row
-
-PATIENCE_S = 20.0
+from tests.unit.ledger.conftest import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -51,13 +49,6 @@ def running(loop):
         stop.set()
         thread.join(PATIENCE_S)
         assert not thread.is_alive()
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def sizes(world) -> tuple[int, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -13,8 +12,8 @@ from app.ledger import wait as module
 from app.ledger.prove import Prover
 from app.ledger.wait import PublicationWatch
 from tests.fakes.ledger import OTHER, TENANT, World, append_rows, make_row
+from tests.unit.ledger.conftest import PATIENCE_S, until
 
-PATIENCE_S = 20.0
 SHORT_S = 0.05
 TENANT_ID = TENANT.id
 
@@ -38,11 +37,6 @@ class Reader:
 
 
 @pytest.fixture
-def world():
-    return World()
-
-
-@pytest.fixture
 def reader(world):
     return Reader(world.store)
 
@@ -54,19 +48,6 @@ def watch(reader, monkeypatch):
     watch = PublicationWatch(reader, Prover(reader))
     yield watch
     watch.close()
-
-
-@pytest.fixture
-def callers():
-    with ThreadPoolExecutor(70) as pool:
-        yield pool
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def assert_nobody_waits(watch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -15,9 +14,9 @@ from app.ledger.prove import Prover
 from app.ledger.wait import PublicationWatch
 from app.tlog.receipt import parse_receipt, verify_receipt
 from app.tlog.tree import leaf_hash
-from tests.fakes.ledger import TENANT, World, make_trust
+from tests.fakes.ledger import TENANT, make_trust
+from tests.unit.ledger.conftest import PATIENCE_S, until
 
-PATIENCE_S = 20.0
 ID = TENANT.id
 
 
@@ -51,11 +50,6 @@ class Telling:
 
 
 @pytest.fixture
-def world():
-    return World()
-
-
-@pytest.fixture
 def store(world):
     return Telling(world.store)
 
@@ -72,19 +66,6 @@ def watch(store, prover, monkeypatch):
     yield watch
     watch.close()
     store.said.put(None)
-
-
-@pytest.fixture
-def callers():
-    with ThreadPoolExecutor(70) as pool:
-        yield pool
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def expect(watch, callers, results):
