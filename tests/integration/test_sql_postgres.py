@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
-from hashlib import sha256
 from uuid import UUID
 
 import psycopg
@@ -20,11 +18,10 @@ from app.adapters.sql import lock
 from app.adapters.sql.arrays import pack_bigints, pack_blobs, pack_texts, pack_uuids
 from app.adapters.sql.engine import open_dedicated, open_engine, reading, writing
 from app.adapters.sql.migrate import upgrade
-from app.adapters.sql.postgres import _PENDING, _POSITION, _driver_of
 from app.adapters.sql.store import SqlStore
 from app.errors import Unavailable
 from app.ledger.ports import Exposed, NotLeaderError, Tenant
-from tests.contract.ledger_store_contract import PATIENCE_S, Waiting, append, grown, keyed, make_row
+from tests.contract.ledger_store_contract import PATIENCE_S, Undo, Waiting, append, grown, keyed, make_row
 from tests.fakes.ledger_stores import database, opened
 from tests.parts.postgres import running_postgres
 
@@ -116,6 +113,37 @@ def test_a_transaction_has_its_id_before_it_draws_a_number(url):
                 SELECT 't', gen_random_uuid(), '', 'x' WHERE false RETURNING seq) SELECT count(*) FROM nothing"""
         assert connection.execute(insert).fetchone() == (0,)
         assert connection.execute("SELECT pg_current_xact_id_if_assigned()").fetchone() != (None,)
+
+
+def test_a_batch_draws_its_numbers_once_its_transaction_has_its_id(store):
+    with reading(store._engine) as connection:
+        connection.exec_driver_sql("CREATE TABLE drawn (number bigint, xid xid8)")
+        connection.exec_driver_sql("""
+            CREATE FUNCTION note_drawn() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                INSERT INTO drawn
+                SELECT last_value - (NOT is_called)::int, pg_current_xact_id_if_assigned() FROM entry_seq_seq;
+                RETURN NULL; END $$""")
+        connection.exec_driver_sql(
+            "CREATE TRIGGER entry_then BEFORE INSERT ON entry FOR EACH STATEMENT EXECUTE FUNCTION note_drawn()"
+        )
+        append(store, *[make_row() for _ in range(10)])
+        number, xid = connection.exec_driver_sql("SELECT number, xid FROM drawn").one()
+    assert number == 0, "none is drawn before the triggers have run"
+    assert xid is not None
+
+
+def test_the_numbers_of_a_batch_are_in_a_row_though_somebody_inserts_meanwhile(store):
+    rows = [make_row() for _ in range(100)]
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(Undo), store.transaction() as tx:  # noqa: PT012 - it must have happened meanwhile
+            tx.append_entries([rows[50]])
+            batch = pool.submit(append, store, *rows)  # waits halfway: will this id be taken?
+            wait_until_blocked(store)
+            [between] = append(store, make_row())
+            raise Undo
+        seqs = [result.seq for result in batch.result(PATIENCE_S)]
+    assert seqs == list(range(seqs[0], seqs[0] + 100))
+    assert between.seq > seqs[-1]
 
 
 def test_no_entry_is_lost_under_concurrent_transactions_of_any_length(store):
@@ -242,47 +270,6 @@ def test_an_exhausted_pool_is_unavailable_and_recovers(url):
 )
 def test_an_array_arrives_as_it_was_packed(store, packed, type_, items):
     assert store._backend.ask_watching(f"SELECT %b::{type_}[]", (packed(items),)) == [(items,)]
-
-
-# plans
-
-
-def test_what_is_pending_is_read_in_order_though_nobody_analysed_the_table(store):
-    append(store, *[make_row() for _ in range(2000)])
-    store.list_pending("a", 0, 10)
-    plan = str(store._backend.ask_watching(f"EXPLAIN {_PENDING}", ("a", 0, "a", 0, 10)))
-    for part in ("Merge Anti Join", "using entry_pkey", "using leaf_tenant_seq_key"):
-        assert part in plan
-    assert "Sort" not in plan, "it would read all that is pending for each page of it"
-
-
-def test_plans_that_are_kept_from_an_empty_log_serve_a_large_one(store):
-    assert store.list_pending("a", 0, 10).entries == []
-    assert store.list_published("a", [1]) == (None, {})
-    watcher = store._backend._watcher
-    listed = "SELECT statement, name FROM pg_prepared_statements WHERE statement LIKE '%FROM leaf%'"
-    kept = watcher.execute(listed, prepare=False).fetchall()
-    assert len(kept) == 2
-    for statement, name in kept:
-        arguments = ", ".join(["NULL"] * statement.count("$"))
-        plan = "\n".join(line for (line,) in watcher.execute(f"EXPLAIN EXECUTE {name} ({arguments})"))
-        assert re.search(r"leaf_tenant_seq_key.*\n.*\(tenant = .*\(seq [=>] ", plan)
-        assert "Seq Scan" not in plan
-
-
-def test_a_leaf_is_found_by_its_hash_without_reading_the_others(store):
-    with reading(store._engine) as connection:
-        connection.exec_driver_sql(
-            "INSERT INTO leaf (tenant, idx, seq, hash)"
-            " SELECT 'a', n, n, sha256(n::text::bytea) FROM generate_series(0, 150000) AS n"
-        )
-        connection.exec_driver_sql("UPDATE head SET size = 150001 WHERE tenant = 'a'")
-    sought = {index: sha256(str(index).encode()).digest() for index in (0, 65_535, 65_536, 131_072, 150_000)}
-    assert {index: store.find_position("a", leaf_hash) for index, leaf_hash in sought.items()} == {n: n for n in sought}
-    assert store.find_position("a", bytes(32)) is None
-    with reading(store._engine) as connection:
-        plan = _driver_of(connection).execute(f"EXPLAIN {_POSITION}", (0, "a", "a", bytes(32))).fetchall()
-    assert "leaf_key" in str(plan)
 
 
 # a server that goes away

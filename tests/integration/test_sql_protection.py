@@ -19,7 +19,7 @@ from app.ledger.ports import Head, Integration, Tenant
 from tests.contract.bundle_store_contract import new_bundle
 from tests.contract.ledger_store_contract import append, hash_at, keyed, make_row, root_at, tile_at
 
-LOG_TABLES = ("entry", "entry_ref", "idempotency", "leaf", "tile", "checkpoint", "policy_archive")
+LOG_TABLES = ("entry", "entry_ref", "idempotency", "leaf_run", "tile", "checkpoint", "policy_archive")
 DENIED = r"permission denied|must be owner"
 CHANGES = ["UPDATE $ SET tenant = tenant", "DELETE FROM $", "DELETE FROM $ WHERE tenant = 'a'"]
 TRUNCATIONS = ["TRUNCATE $", "TRUNCATE $ CASCADE"]

@@ -160,14 +160,3 @@ def test_an_append_in_another_process_wakes_the_sequencer(store, path):
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
         waiting.result(PATIENCE_S)
     assert len(store.list_pending("a", 0, 9).entries) == 1
-
-
-def test_a_leaf_is_found_by_its_hash_in_the_first_and_in_the_last_segment_of_the_log(store):
-    hashes = [n.to_bytes(32, "little") for n in range(150_001)]
-    with writing(store._engine) as connection:
-        rows = [("a", index, index, leaf_hash) for index, leaf_hash in enumerate(hashes)]
-        connection.connection.driver_connection.executemany("INSERT INTO leaf VALUES (?, ?, ?, ?)", rows)
-        connection.exec_driver_sql("UPDATE head SET size = 150001 WHERE tenant = 'a'")
-    for index in (0, 65_535, 65_536, 131_072, 150_000):
-        assert store.find_position("a", hashes[index]) == index
-    assert store.find_position("a", bytes(31) + b"1") is None

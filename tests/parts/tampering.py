@@ -38,7 +38,7 @@ STRANGER = SeedSigner(TENANT.origin, 99)
 RECEIPT_INDEX = 520
 
 SQL_FILE = Path(__file__).with_name("tampering.sql")
-TABLES = ("entry", "entry_ref", "idempotency", "leaf", "tile", "checkpoint")
+TABLES = ("entry", "entry_ref", "idempotency", "leaf_run", "tile", "checkpoint")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +128,7 @@ def run_mutation(mutation: Mutation, sound: Sound, workplace: Path) -> Report:
 def open_tampered(database: Path) -> sqlite3.Connection:
     """Return a connection on which nothing is refused any more."""
     connection = sqlite3.connect(database, isolation_level=None)
+    connection.execute("PRAGMA ignore_check_constraints = ON")
     for table in TABLES:
         for verb in ("update", "delete"):
             connection.execute(f"DROP TRIGGER {table}_refuses_{verb}")
@@ -156,20 +157,21 @@ def _rebuild(change: Callable[[list[bytes]], object]) -> Callable[[Path], None]:
 
     def apply(database: Path) -> None:
         connection = open_tampered(database)
-        bodies = [body for (body,) in connection.execute("SELECT body FROM entry JOIN leaf USING (seq) ORDER BY idx")]
+        bodies = [body for (body,) in connection.execute("SELECT body FROM entry ORDER BY seq")]
         change(bodies)
-        connection.executescript("DELETE FROM leaf; DELETE FROM entry; DELETE FROM tile;")
+        connection.executescript("DELETE FROM leaf_run; DELETE FROM entry; DELETE FROM tile;")
         edge, tiles = TreeEdge().append([leaf_hash(body) for body in bodies])
         for index, body in enumerate(bodies):
             values = (index + 1, TENANT.id, index.to_bytes(16, "big"), body, "document.recorded")
             connection.execute("INSERT INTO entry (seq, tenant, id, body, action) VALUES (?, ?, ?, ?, ?)", values)
-            connection.execute("INSERT INTO leaf VALUES (?, ?, ?, ?)", (TENANT.id, index, index + 1, leaf_hash(body)))
+            run = (TENANT.id, index, index + 1, 1, leaf_hash(body))
+            connection.execute("INSERT INTO leaf_run VALUES (?, ?, ?, ?, ?)", run)
         above = {tile.id.index: tile.data for tile in tiles if tile.id.level == 1}
         for tile in tiles:
             if tile.id.width == 256:
                 root = above[0][tile.id.index * 32 : tile.id.index * 32 + 32]
-                row = (TENANT.id, tile.id.level, tile.id.index, tile.data, root)
-                connection.execute("INSERT INTO tile VALUES (?, ?, ?, ?, ?)", row)
+                row = (TENANT.id, tile.id.level, tile.id.index, tile.data, root, None)
+                connection.execute("INSERT INTO tile VALUES (?, ?, ?, ?, ?, ?)", row)
         connection.execute("UPDATE head SET size = ?, root = ?", (len(bodies), edge.frontier.root()))
         connection.close()
 

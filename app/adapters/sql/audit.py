@@ -1,6 +1,6 @@
 """A log read from its database for verification (ledger.verify.LogSource), by reads alone.
 
-Every hash is stored twice: a leaf's in its row and in a level 0 tile, a tile's root in its row and in the tile above.
+Every hash is stored twice: a leaf's in its run and in a level 0 tile, a tile's root in its row and in the tile above.
 Both copies are handed out, to be compared with what the entries hash to. SQLite is opened read-only; column types are
 forced, because whoever tampers with a SQLite file may store text where bytes belong.
 """
@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.adapters.sql.audit_driver import Driver, Leaves, connect, hide_password, parse_vkey
-from app.adapters.sql.audit_rows import verify_derived, verify_extent
+from app.adapters.sql.audit_rows import LEAVES_ABOVE_SETTLED, verify_derived, verify_extent
+from app.adapters.sql.runs import position_of
 from app.errors import Malformed, Unavailable
 from app.ledger.entry import parse_entry_id
 from app.ledger.ports import Head
@@ -30,16 +31,14 @@ _HEAD = "SELECT size, CAST(root AS {blob}), settled_seq, frozen FROM head WHERE 
 _TILE = "SELECT CAST(data AS {blob}) FROM tile WHERE tenant = ? AND level = ? AND number = ?"
 _ROOTS = """
 SELECT CAST(root AS {blob}) FROM tile WHERE tenant = ? AND level = ? AND number >= ? AND number < ? ORDER BY number"""
-_HASHES = "SELECT CAST(hash AS {blob}) FROM leaf WHERE tenant = ? AND idx >= ? AND idx < ? ORDER BY idx"
+_HASHES = "SELECT CAST(hashes AS {blob}) FROM leaf_run WHERE tenant = ? AND idx >= ? AND idx < ? ORDER BY idx"
 _KEYS = "SELECT body FROM entry WHERE tenant = ? AND action = 'key.added' ORDER BY seq LIMIT 64"
-_FIND = """
-SELECT 1 FROM entry e WHERE e.tenant = ? AND e.id = ?
-AND NOT EXISTS (SELECT 1 FROM leaf l WHERE l.tenant = e.tenant AND l.seq = e.seq)"""
+_FIND = f"""
+SELECT 1 FROM entry e WHERE e.tenant = ? AND e.id = ? AND {position_of("e.seq", "e.tenant")} IS NULL"""  # noqa: S608 - constants of our own
 # Up to `settled_seq` every entry has a leaf: `verify_rest` has looked.
-_PENDING = """
-SELECT (SELECT count(*) FROM entry e WHERE e.tenant = h.tenant AND e.seq > h.settled_seq)
-     - (SELECT count(*) FROM leaf l WHERE l.tenant = h.tenant AND l.seq > h.settled_seq)
-FROM head h WHERE h.tenant = ?"""
+_PENDING = f"""
+SELECT (SELECT count(*) FROM entry e WHERE e.tenant = h.tenant AND e.seq > h.settled_seq) - {LEAVES_ABOVE_SETTLED}
+FROM head h WHERE h.tenant = ?"""  # noqa: S608 - constants of our own
 
 
 class DatabaseSource:
@@ -104,7 +103,7 @@ class DatabaseSource:
         return Head(size=size, root=_bytes(root), settled_seq=settled_seq, frozen=bool(frozen))
 
     def iter_bundles(self, start: int, stop: int, size: int) -> Iterator[Bundle]:
-        """Yield the entries by the index of their leaf, with the hashes of the leaf rows and the tile's row."""
+        """Yield the entries by the index of their leaf, with the hashes of the runs and the tile's row."""
         expected = iter(range(start, stop))
         for leaves in self._driver.iter_leaves(self._tenant, start * TILE_WIDTH, min(stop * TILE_WIDTH, size)):
             for missing in iter(lambda: next(expected), leaves.number):
@@ -120,7 +119,7 @@ class DatabaseSource:
             below = self._fetch(_HASHES, start, start + width)
         else:
             below = self._fetch(_ROOTS, level - 1, start, start + width)
-        joined = b"".join([_bytes(row[0]) for row in below])
+        joined = b"".join([_bytes(row[0]) for row in below])[: width * HASH_SIZE]
         if width < TILE_WIDTH:
             return (joined,)
         rows = self._fetch(_TILE, level, number)
@@ -131,7 +130,9 @@ class DatabaseSource:
         path = tile_path(TileId(level=level, index=number, width=width))
         if copy:
             return f"table tile, {path}"
-        return f"table leaf, hashes of {path}" if level == 0 else f"table tile, roots of level {level - 1} for {path}"
+        return (
+            f"table leaf_run, hashes of {path}" if level == 0 else f"table tile, roots of level {level - 1} for {path}"
+        )
 
     def verify_rest(self, start: int, size: int, *, deep: bool) -> None:
         """Verify that no table has rows beyond the head, and with `deep` every column derived from an entry."""

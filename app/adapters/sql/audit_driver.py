@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 from urllib.parse import quote
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 from app.errors import Malformed, Rejected, Unavailable
 from app.ledger.entry import parse_entry
 from app.ledger.verify.report import Place, TamperedError
+from app.tlog.tree import HASH_SIZE
 
 BUNDLE_WIDTH = 256
 CONNECT_TIMEOUT_S = 5
@@ -24,7 +26,7 @@ MMAP_BYTES = 1 << 40  # more than any file: SQLite reads without copying
 
 
 class Leaves(NamedTuple):
-    """A bundle's number, its entries, its leaf rows' hashes joined, and its level 0 tile's row if it has one."""
+    """A bundle's number, its entries, its leaves' hashes joined, and its level 0 tile's row if it has one."""
 
     number: int
     entries: Sequence[bytes]
@@ -32,28 +34,39 @@ class Leaves(NamedTuple):
     tile: bytes | None
 
 
-# The first reads what is there and nothing else; the second any type, and slowly.
-_SQLITE_LEAVES = """
-SELECT e.body, l.hash FROM leaf l LEFT JOIN entry e ON e.seq = l.seq AND e.tenant = l.tenant
-WHERE l.tenant = ? AND l.idx >= ? AND l.idx < ? ORDER BY l.idx"""
-_TILE = "SELECT CAST(data AS {blob}) FROM tile WHERE tenant = ? AND level = 0 AND number = ?"
-_SQLITE_TILES = """
-SELECT number, CAST(data AS BLOB) FROM tile WHERE tenant = ? AND level = 0 AND number >= ? AND number < ?"""
-_JOINED_LEAVES = _SQLITE_LEAVES.replace("e.body, l.hash", "CAST(e.body AS {blob}), CAST(l.hash AS {blob})")
+class Run(NamedTuple):
+    """A row of `leaf_run` as it is stored, and the entries it names: fewer than its width if one is missing.
 
-# Entries are written in the order of `seq` and mostly get their indexes in that order: two scans along the keys are
-# three times as fast as a join. There are no bodies from a bundle for which that does not hold: it is joined. Nor
-# is a tile sent that is the same as the leaves' hashes.
-_POSTGRES_BUNDLES = """
-SELECT first, hashes, CASE WHEN l.seqs = e.seqs AND bodies_stored = cardinality(l.seqs) THEN bodies END,
-    (SELECT data = hashes FROM tile WHERE tenant = %s AND level = 0 AND number = first / 256) AS is_tile
-FROM generate_series(%s::bigint, %s::bigint - 1, 256) AS first, LATERAL (
-    SELECT min(seq) AS low, max(seq) AS high, array_agg(seq) AS seqs, string_agg(hash, ''::bytea) AS hashes
-    FROM (SELECT seq, hash FROM leaf WHERE tenant = %s AND idx >= first AND idx < least(first + 256, %s)
-          ORDER BY idx) AS leaves) AS l, LATERAL (
-    SELECT array_agg(seq) AS seqs, array_agg(body) AS bodies, count(body) AS bodies_stored
-    FROM (SELECT seq, body FROM entry WHERE tenant = %s AND seq >= low AND seq <= high
-          ORDER BY seq LIMIT 512) AS entries) AS e"""
+    `is_tile` says that `hashes` are the same as the tile's row; None if nobody has looked.
+    """
+
+    idx: int
+    seq: int
+    width: int
+    hashes: bytes
+    bodies: Sequence[bytes]
+    is_tile: bool | None = None
+
+
+_TILES = """
+SELECT number, CAST(data AS {blob}) FROM tile WHERE tenant = ? AND level = 0 AND number >= ? AND number < ?"""
+_SEQS = "SELECT seq FROM entry WHERE tenant = ? AND seq >= ? AND seq < ? AND body IS NOT NULL"
+_SQLITE_RUNS = """
+SELECT idx, seq, width, CAST(hashes AS BLOB) FROM leaf_run WHERE tenant = ? AND idx >= ? AND idx < ? ORDER BY idx"""
+_SQLITE_BODIES = "SELECT body FROM entry WHERE seq >= ? AND seq < ? AND +tenant = ? ORDER BY seq"  # seq is the rowid
+_SQLITE_ANY_BODIES = _SQLITE_BODIES.replace("body", "CAST(body AS BLOB)", 1)
+
+# A row for each run, with its entries as an array: the server reads the next ones while we hash. A tile that is the
+# same as the hashes is not sent. Bounds that no run can have are not followed: they would overflow, or read everything.
+_POSTGRES_RUNS = """
+SELECT r.idx, r.seq, r.width, r.hashes, e.bodies, CASE WHEN r.width = 256 THEN (
+    SELECT t.data = r.hashes FROM tile t WHERE t.tenant = %s AND t.level = 0 AND t.number = r.idx / 256) END
+FROM (SELECT idx, seq, width, hashes FROM leaf_run WHERE tenant = %s AND idx >= %s AND idx < %s
+      ORDER BY idx OFFSET 0) AS r,
+LATERAL (SELECT array_agg(body) AS bodies FROM (
+    SELECT body FROM entry WHERE tenant = %s AND seq >= r.seq AND seq < r.seq + CASE
+        WHEN r.seq BETWEEN 0 AND 1::bigint << 62 AND r.width BETWEEN 1 AND 256 THEN r.width ELSE 0 END
+    ORDER BY seq) AS entries) AS e"""
 _WINDOW = 64 * BUNDLE_WIDTH  # leaves of one query
 
 # A plan is made anew for each window: one that is kept from a small log would scan the large one. Compiling it takes
@@ -69,9 +82,9 @@ class Driver(Protocol):
         ...
 
     def iter_leaves(self, tenant: str, start: int, stop: int) -> Iterator[Leaves]:
-        """Yield what the leaf rows with index [start, stop) name, by bundle; a bundle without rows is left out.
+        """Yield what the runs with index [start, stop) name, by bundle; a bundle without rows is left out.
 
-        Raises TamperedError if a leaf names no entry.
+        `start` is that of a bundle. Raises TamperedError if a run has no sense, or names an entry that is not there.
         """
         ...
 
@@ -148,22 +161,23 @@ class SqliteDriver:
             return self._connection.execute(statement.format(blob="BLOB"), arguments).fetchall()
 
     def iter_leaves(self, tenant: str, start: int, stop: int) -> Iterator[Leaves]:
-        """Read bundle by bundle."""
+        """Read run by run."""
+        tiles = _read_tiles(self, tenant, start, stop)
         with _readable():
-            numbers = (start // BUNDLE_WIDTH, -(-stop // BUNDLE_WIDTH))
-            tiles = dict(self._connection.execute(_SQLITE_TILES, (tenant, *numbers)))
-        for first in range(start, stop, BUNDLE_WIDTH):
-            end = min(first + BUNDLE_WIDTH, stop)
-            with _readable():
-                rows = self._connection.execute(_SQLITE_LEAVES, (tenant, first, end)).fetchall()
-            if not rows:
-                continue
-            bodies, hashes = zip(*rows, strict=True)
-            number = first // BUNDLE_WIDTH
-            if set(map(type, bodies)) == set(map(type, hashes)) == {bytes}:
-                yield Leaves(number, bodies, b"".join(hashes), tiles.get(number))
-            else:  # tampered with: slower is no matter
-                yield _join_leaves(self, tenant, first, end)
+            rows = self._connection.execute(_SQLITE_RUNS, (tenant, start, stop)).fetchall()
+        runs = (Run(idx, seq, width, hashes, self._read(tenant, seq, width)) for idx, seq, width, hashes in rows)
+        return gather(self, tenant, runs, stop, tiles.get)
+
+    def _read(self, tenant: str, seq: object, width: object) -> list[bytes]:
+        """Return the entries of a run, none if it is not one."""
+        if not isinstance(seq, int) or not isinstance(width, int) or not 0 < width <= BUNDLE_WIDTH:
+            return []
+        arguments = (seq, seq + width, tenant)
+        with _readable():
+            bodies = [body for (body,) in self._connection.execute(_SQLITE_BODIES, arguments)]
+            if {*map(type, bodies)} != {bytes}:  # tampered with: slower is no matter
+                bodies = [body or b"" for (body,) in self._connection.execute(_SQLITE_ANY_BODIES, arguments)]
+        return bodies
 
     def bind_id(self, entry_id: UUID) -> object:
         """Return the 16 bytes."""
@@ -202,25 +216,40 @@ class PostgresDriver:
             return self._connection.cursor(binary=True).execute(query.encode(), arguments).fetchall()
 
     def iter_leaves(self, tenant: str, start: int, stop: int) -> Iterator[Leaves]:
-        """Stream bundle by bundle: the server reads the next ones while the caller hashes."""
-        for begin in range(start, stop, _WINDOW):
-            window = (tenant, begin, min(begin + _WINDOW, stop), tenant, stop, tenant)
-            for first, hashes, bodies, is_tile in self._iter_bundles(begin, window):
-                if bodies is not None:
-                    number = first // BUNDLE_WIDTH
-                    yield Leaves(number, bodies, hashes, hashes if is_tile else _find_tile(self, tenant, number))
-                elif hashes is not None:
-                    yield _join_leaves(self, tenant, first, min(first + BUNDLE_WIDTH, stop))
+        """Stream run by run: the server reads the next ones while the caller hashes."""
+        tiles: dict[int, bytes | None] = {}
 
-    def _iter_bundles(self, expected: int, window: tuple[object, ...]) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of `_POSTGRES_BUNDLES` by their first leaf, from `expected` on: SQL promises no order."""
-        ready: dict[int, tuple[Any, ...]] = {}
-        with _readable():
-            for row in self._streaming.cursor(binary=True).stream(_POSTGRES_BUNDLES.encode(), window):
-                ready[row[0]] = row
-                while expected in ready:
-                    yield ready.pop(expected)
-                    expected += BUNDLE_WIDTH
+        def find_tile(number: int) -> bytes | None:
+            if number not in tiles:
+                first = number * BUNDLE_WIDTH
+                tiles.clear()
+                tiles.update(_read_tiles(self, tenant, first, min(first + _WINDOW, stop)))
+                tiles.setdefault(number, None)
+            return tiles[number]
+
+        return gather(self, tenant, self._iter_runs(tenant, start, stop), stop, find_tile)
+
+    def _iter_runs(self, tenant: str, start: int, stop: int) -> Iterator[Run]:
+        """Yield the runs by their first index, as long as each begins where the one before ends.
+
+        SQL promises no order: what comes too early waits, at most for the end of its window.
+        """
+        expected = start
+        for begin in range(start, stop, _WINDOW):
+            window = (tenant, tenant, begin, min(begin + _WINDOW, stop), tenant)
+            early: dict[int, Run] = {}
+            with _readable():
+                for idx, seq, width, hashes, bodies, is_tile in self._streaming.cursor(binary=True).stream(
+                    _POSTGRES_RUNS.encode(), window
+                ):
+                    whole = [body for body in bodies or () if body is not None]
+                    early[idx] = Run(idx, seq, width, hashes, whole, is_tile)
+                    while (run := early.pop(expected, None)) is not None:
+                        yield run
+                        expected += max(run.width, 1)
+            for _, run in sorted(early.items()):
+                yield run
+                expected = run.idx + run.width
 
     def bind_id(self, entry_id: UUID) -> object:
         """Return it as it is."""
@@ -236,19 +265,61 @@ class PostgresDriver:
         self._streaming.close()
 
 
-def _join_leaves(driver: Driver, tenant: str, start: int, stop: int) -> Leaves:
-    """Return a bundle row by row, whatever the order and the type of what is stored."""
-    rows = driver.fetch(_JOINED_LEAVES, tenant, start, stop)
-    for index, (body, _) in enumerate(rows, start):
-        if body is None:
-            what = "its leaf names an entry row that is missing"
-            raise TamperedError(Place(what=what, entry_index=index, path="table entry"))
-    number = start // BUNDLE_WIDTH
-    hashes = b"".join([leaf or b"" for _, leaf in rows])
-    return Leaves(number, [body for body, _ in rows], hashes, _find_tile(driver, tenant, number))
+def gather(
+    driver: Driver, tenant: str, runs: Iterable[Run], stop: int, find_tile: Callable[[int], bytes | None]
+) -> Iterator[Leaves]:
+    """Yield the bundles that the runs make up, which come by their first index; up to index `stop`.
+
+    A bundle ends where an index is missing, and has fewer entries then. Raises TamperedError at a row that is no run,
+    that shares an index with another, or that names an entry which is not there.
+    """
+    for number, own in groupby(runs, key=lambda run: _require_sound(run).idx // BUNDLE_WIDTH):
+        expected = number * BUNDLE_WIDTH
+        bodies: list[bytes] = []
+        hashes = []
+        whole = True
+        is_tile: bool | None = None
+        for run in own:
+            if run.idx < expected:
+                raise TamperedError(Place(what="two rows have this leaf", entry_index=run.idx, path=_TABLE))
+            whole = whole and run.idx == expected
+            expected = run.idx + run.width
+            if whole:
+                width = min(run.width, stop - run.idx)
+                if len(run.bodies) < width:
+                    raise _missing(driver, tenant, run)
+                bodies += run.bodies[:width]
+                hashes.append(run.hashes[: width * HASH_SIZE])
+                is_tile = run.is_tile
+        joined = b"".join(hashes)
+        yield Leaves(number, bodies, joined, joined if is_tile else find_tile(number))
 
 
-def _find_tile(driver: Driver, tenant: str, number: int) -> bytes | None:
-    """Return the row of a level 0 tile: as nothing if it is NULL, where there can be none."""
-    rows = driver.fetch(_TILE, tenant, number)
-    return (rows[0][0] or b"") if rows else None
+_TABLE = "table leaf_run"
+
+
+def _require_sound(run: Run) -> Run:
+    numbers = (run.idx, run.seq, run.width)
+    if (
+        not all(isinstance(number, int) for number in numbers)
+        or not 0 < run.width <= BUNDLE_WIDTH - run.idx % BUNDLE_WIDTH
+        or not isinstance(run.hashes, bytes)
+        or len(run.hashes) != run.width * HASH_SIZE
+    ):
+        index = run.idx if isinstance(run.idx, int) else None
+        raise TamperedError(Place(what="values that a run of leaves cannot have", entry_index=index, path=_TABLE))
+    return run
+
+
+def _missing(driver: Driver, tenant: str, run: Run) -> TamperedError:
+    """Return the error that names the first entry of the run which is not there."""
+    there = {seq for (seq,) in driver.fetch(_SEQS, tenant, run.seq, run.seq + run.width)}
+    place = next((place for place in range(run.width) if run.seq + place not in there), 0)
+    what = "its leaf names an entry row that is missing"
+    return TamperedError(Place(what=what, entry_index=run.idx + place, path="table entry"))
+
+
+def _read_tiles(driver: Driver, tenant: str, start: int, stop: int) -> dict[int, bytes | None]:
+    """Return the rows of level 0 tiles of leaves [start, stop) by number: as nothing if one is NULL, as none can be."""
+    rows = driver.fetch(_TILES, tenant, start // BUNDLE_WIDTH, -(-stop // BUNDLE_WIDTH))
+    return {number: data or b"" for number, data in rows}

@@ -43,11 +43,13 @@ def parse_heard(words: str) -> Placed | Exposed | None:
 
 
 def find_runs(seqs: Sequence[int], index: int) -> list[Run]:
-    """Return the runs of these numbers, which rise; the first entry has this index."""
+    """Return the runs of these numbers; the first entry has this index."""
     runs: list[Run] = []
     start = 0
+    rising = list(seqs) == sorted(seqs)
     while start < len(seqs):
-        stop = len(seqs) if seqs[-1] - seqs[start] == len(seqs) - 1 - start else _find_end(seqs, start)
+        in_a_row = rising and seqs[-1] - seqs[start] == len(seqs) - 1 - start
+        stop = len(seqs) if in_a_row else _find_end(seqs, start)
         runs.append(Run(seqs[start], index + start, stop - start))
         start = stop
     return runs

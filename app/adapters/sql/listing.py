@@ -13,7 +13,9 @@ import sqlalchemy as sa
 from sqlalchemy import select
 
 from app.adapters.sql import tables as t
+from app.adapters.sql.runs import ENTRY_INDEX
 from app.ledger.ports import EntryFilter, Page, StoredEntry
+from app.tlog.tile import TILE_WIDTH
 
 MAX_ROWS_EXAMINED = 10_000
 MAX_TIME_MS = 1 << 48  # the time of a UUIDv7 has 48 bits
@@ -41,20 +43,30 @@ def _choose_rows(
     LIMIT is the bound, and keeps the filter's own conditions out of the join: with them inside, a planner without
     statistics may go through the filter's index again for every row.
     """
-    columns = (t.leaf.c.seq, t.leaf.c.idx, t.entry.c.id, t.entry.c.body, t.entry.c.action, t.entry.c.subject)
-    rows = select(*columns).where(
-        t.leaf.c.tenant == tenant,
-        t.leaf.c.idx >= start,
-        t.leaf.c.idx < stop,
-        t.entry.c.tenant == tenant,
-        t.entry.c.seq == t.leaf.c.seq,
-    )
-    rows = rows.order_by(t.leaf.c.idx).limit(MAX_ROWS_EXAMINED)
     narrow = _narrowest(tenant, where)
     if narrow is not None and _is_short(connection, narrow):
         chosen = narrow.cte("chosen").prefix_with("MATERIALIZED")
-        return rows.where(t.leaf.c.seq == chosen.c.seq).subquery(), stop
-    return rows.subquery(), min(stop, start + MAX_ROWS_EXAMINED)
+        placed = _entries(ENTRY_INDEX).where(t.entry.c.tenant == tenant, t.entry.c.seq == chosen.c.seq).subquery()
+        in_range = select(placed).where(placed.c.idx >= start, placed.c.idx < stop)
+        return in_range.order_by(placed.c.idx).limit(MAX_ROWS_EXAMINED).subquery(), stop
+    stop = min(stop, start + MAX_ROWS_EXAMINED)
+    run = t.leaf_run.c
+    idx: sa.ColumnElement[int] = run.idx + t.entry.c.seq - run.seq
+    rows = _entries(idx.label("idx")).where(
+        run.tenant == tenant,
+        run.idx > start - TILE_WIDTH,
+        run.idx < stop,
+        t.entry.c.tenant == tenant,
+        t.entry.c.seq >= run.seq,
+        t.entry.c.seq < run.seq + run.width,
+        idx >= start,
+        idx < stop,
+    )
+    return rows.order_by(run.idx, t.entry.c.seq).limit(MAX_ROWS_EXAMINED).subquery(), stop
+
+
+def _entries(idx: sa.Label[Any]) -> sa.Select[Any]:
+    return select(t.entry.c.seq, idx, t.entry.c.id, t.entry.c.body, t.entry.c.action, t.entry.c.subject)
 
 
 def _narrowest(tenant: str, where: EntryFilter) -> sa.Select[tuple[int]] | None:

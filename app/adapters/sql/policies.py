@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.adapters.sql import tables as t
 from app.adapters.sql.engine import reading
+from app.adapters.sql.runs import ENTRY_INDEX
 from app.adapters.sql.store import SqlStore, SqlTx
 from app.errors import Conflict, NotFound
 from app.ledger.ports import AppendResult, EntryRow, StoredEntry
@@ -39,8 +40,7 @@ _READ_ARCHIVE: Final = select(t.policy_archive.c.archive).where(
     t.policy_archive.c.tenant == _TENANT, t.policy_archive.c.digest == _DIGEST
 )
 _HISTORY: Final = (
-    select(t.entry.c.seq, t.leaf.c.idx, t.entry.c.body)
-    .select_from(t.entry.outerjoin(t.leaf, sa.and_(t.entry.c.tenant == t.leaf.c.tenant, t.entry.c.seq == t.leaf.c.seq)))
+    select(t.entry.c.seq, ENTRY_INDEX, t.entry.c.body)
     .where(t.entry.c.tenant == _TENANT, t.IS_POLICY_EVENT)
     .order_by(t.entry.c.seq.desc())
 )

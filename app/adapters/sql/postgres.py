@@ -20,6 +20,7 @@ from app.adapters.sql.backend import require_entries
 from app.adapters.sql.engine import reading, writing
 from app.adapters.sql.heard import format_exposed, format_placed
 from app.adapters.sql.lock import hold_advisory_lock
+from app.adapters.sql.runs import MARK_BYTES, Covered, cut_runs, find_leaf, make_marks, position_of
 from app.adapters.sql.wake import PostgresWake
 from app.ledger.ports import AppendResult, EntryRow, Integration, Pending, PendingEntry
 
@@ -36,29 +37,37 @@ WHERE i.tenant = %b AND i.idem = ANY (%b::bytea[])"""
 
 # Whoever appends shares the tenant's row until the commit; whoever closes the log waits for them and holds it alone.
 # FOR SHARE looks at `state` anew after having waited, so a log that was closed meanwhile takes nothing.
+# The numbers are drawn together, after the trigger: row by row they would mix with those of whoever else inserts, and
+# each run of leaves is as long as the numbers are in a row.
 _SHUT_OUT_APPENDERS = "SELECT FROM tenant WHERE id = %b FOR UPDATE"
 
 _APPEND = """
 WITH opened AS (SELECT id FROM tenant WHERE id = %b AND state = 'open' FOR SHARE),
 added AS (
-    INSERT INTO entry (tenant, id, body, action, subject)
-    SELECT opened.id, r.id, r.body, r.action, r.subject
-    FROM opened,
-        unnest(%b::uuid[], %b::bytea[], %b::text[], %b::text[]) WITH ORDINALITY AS r (id, body, action, subject, place)
-    ORDER BY r.place RETURNING seq, id)"""
+    INSERT INTO entry (tenant, seq, id, body, action, subject) OVERRIDING SYSTEM VALUE
+    SELECT opened.id, r.seq, r.id, r.body, r.action, r.subject
+    FROM opened, unnest(
+        (SELECT array_agg(nextval('entry_seq_seq')) FROM generate_series(1, %b)),
+        %b::uuid[], %b::bytea[], %b::text[], %b::text[]) AS r (seq, id, body, action, subject)
+    RETURNING seq, id)"""
 _SEQS = "SELECT array_agg(seq ORDER BY seq) FROM added"  # in one row: a row for each costs both sides more
 _REFER = """,
 referred AS (
     INSERT INTO entry_ref (tenant, value, seq)
     SELECT %b, f.value, added.seq FROM added JOIN unnest(%b::uuid[], %b::text[]) AS f (id, value) ON f.id = added.id)"""
 
-# Both tables are read in order of their index, side by side: to look each entry up among the leaves would cost as much
-# as to read it. `ask_watching` leaves the planner no other way, and OFFSET 0 lets it see that the leaves are in order.
+# Only the holes are read between what has its leaf. The first row, the one without an action, is the head's size.
 _PENDING = """
-SELECT e.seq, e.action, e.body
-FROM entry e LEFT JOIN (SELECT seq FROM leaf WHERE tenant = %b AND seq > %b ORDER BY seq OFFSET 0) AS l USING (seq)
-WHERE e.tenant = %b AND e.seq > %b AND l.seq IS NULL
-ORDER BY e.seq LIMIT %b"""
+SELECT size, NULL::text, NULL::bytea FROM head WHERE tenant = %b
+UNION ALL (
+    SELECT e.seq, e.action, e.body FROM unnest(%b::bigint[], %b::bigint[]) AS hole (start, stop)
+    CROSS JOIN LATERAL (
+        SELECT seq, action, body FROM entry
+        WHERE tenant = %b AND seq >= hole.start AND seq < hole.stop ORDER BY seq LIMIT %b) AS e
+    LIMIT %b)"""
+_COVERED = """
+SELECT h.size, r.seq, r.width
+FROM head h LEFT JOIN leaf_run r ON r.tenant = h.tenant AND r.seq > %b::bigint - 256 WHERE h.tenant = %b"""
 
 # One statement, so that the swap costs one round trip; if the head is not the old one, `moved` is empty and so is all.
 # Listeners are told by it what it placed, while we sign.
@@ -67,35 +76,36 @@ WITH moved AS (
     UPDATE head SET size = %b, root = %b, settled_seq = %b, frozen = %b
     WHERE tenant = %b AND size = %b AND root = %b AND NOT frozen RETURNING tenant, frozen),
 leaves AS (
-    INSERT INTO leaf (tenant, idx, seq, hash)
-    SELECT moved.tenant, %b + r.place, r.seq, r.hash
-    FROM moved, unnest(%b::bigint[], %b::bytea[]) WITH ORDINALITY AS r (seq, hash, place)),
+    INSERT INTO leaf_run (tenant, idx, seq, width, hashes)
+    SELECT moved.tenant, r.idx, r.seq, r.width, r.hashes
+    FROM moved, unnest(%b::bigint[], %b::bigint[], %b::bigint[], %b::bytea[]) AS r (idx, seq, width, hashes)),
 tiles AS (
-    INSERT INTO tile (tenant, level, number, data, root)
-    SELECT moved.tenant, r.level, r.number, r.data, r.root
-    FROM moved, unnest(%b::smallint[], %b::bigint[], %b::bytea[], %b::bytea[]) AS r (level, number, data, root)),
+    INSERT INTO tile (tenant, level, number, data, root, marks)
+    SELECT moved.tenant, r.level, r.number, r.data, r.root, r.marks
+    FROM moved, unnest(%b::smallint[], %b::bigint[], %b::bytea[], %b::bytea[], %b::bytea[])
+        AS r (level, number, data, root, marks)),
 closed AS (
     UPDATE tenant SET state = 'frozen' FROM moved WHERE tenant.id = moved.tenant AND moved.frozen)
 SELECT pg_notify('assay_published', %b) FROM moved"""
 
 _NEWEST_CHECKPOINT = "SELECT note FROM checkpoint WHERE tenant = %b ORDER BY size DESC LIMIT 1"
-_POSITIONS = "SELECT seq, idx FROM leaf WHERE tenant = %b AND seq = ANY (%b::bigint[])"
+_POSITIONS = f"""
+SELECT asked.seq, {position_of("asked.seq", "%b")} FROM unnest(%b::bigint[]) AS asked (seq)"""  # noqa: S608 - constants of our own
 
-# OFFSET 0 keeps the planner from reading all leaves of the tenant.
-_POSITION = """
-SELECT min(idx) FROM (
-    SELECT tenant, idx, hash FROM leaf
-    WHERE (hashtext(tenant)::bigint << 48) | (idx >> 16 << 24)
-        | (get_byte(hash, 0) << 16) | (get_byte(hash, 1) << 8) | get_byte(hash, 2) = ANY (ARRAY(
-        SELECT (hashtext(tenant)::bigint << 48) | (segment << 24) | %b::bigint
-        FROM head, generate_series(0, size >> 16) AS segment WHERE tenant = %b)) OFFSET 0) AS alike
-WHERE tenant = %b AND hash = %b"""
+# A full leaf tile is looked at by the beginnings of its hashes, and only then opened; the rest is in the newest runs.
+_ALIKE = """
+SELECT number * 256, data FROM tile
+WHERE tenant = %b AND level = 0
+    AND CASE WHEN marks IS NULL THEN position(%b::bytea IN data) ELSE position(%b::bytea IN marks) END > 0
+UNION ALL
+SELECT idx, hashes FROM leaf_run
+WHERE tenant = %b AND idx >= (SELECT size >> 8 << 8 FROM head WHERE tenant = %b)
+    AND position(%b::bytea IN hashes) > 0"""
 
-_PUBLISHED = """
+_PUBLISHED = f"""
 WITH newest AS (SELECT note FROM checkpoint WHERE tenant = %b ORDER BY size DESC LIMIT 1)
 SELECT note, NULL::bigint, NULL::bigint FROM newest
-UNION ALL SELECT NULL, asked.seq, found.idx FROM unnest(%b::bigint[]) AS asked (seq)
-CROSS JOIN LATERAL (SELECT idx FROM leaf WHERE tenant = %b AND seq = asked.seq OFFSET 0) AS found"""
+UNION ALL SELECT NULL, asked.seq, {position_of("asked.seq", "%b")} FROM unnest(%b::bigint[]) AS asked (seq)"""  # noqa: S608 - constants of our own
 
 _EXPOSE = """
 WITH exposed AS (INSERT INTO checkpoint (tenant, size, note) VALUES (%b, %b, %b) ON CONFLICT DO NOTHING)
@@ -105,7 +115,9 @@ _READ_TILES = """
 SELECT coalesce(CASE
     WHEN w.width = 256 THEN (SELECT data FROM tile t WHERE t.tenant = %b AND t.level = w.level AND t.number = w.number)
     WHEN w.level = 0 THEN (
-        SELECT string_agg(hash, ''::bytea ORDER BY idx) FROM leaf
+        SELECT string_agg(
+            substr(hashes, 1, 32 * (w.number * 256 + w.width - idx)::int), ''::bytea ORDER BY idx)
+        FROM leaf_run
         WHERE tenant = %b AND idx >= w.number * 256 AND idx < w.number * 256 + w.width)
     ELSE (
         SELECT string_agg(root, ''::bytea ORDER BY t.number) FROM tile t
@@ -117,9 +129,13 @@ ORDER BY w.place"""
 
 _BODIES = """
 SELECT e.body
-FROM (SELECT tenant, seq, idx FROM leaf WHERE tenant = %b AND idx >= %b AND idx < %b) AS l
-CROSS JOIN LATERAL (SELECT body FROM entry WHERE tenant = l.tenant AND seq = l.seq OFFSET 0) AS e
-ORDER BY l.idx"""
+FROM (SELECT idx, seq, width FROM leaf_run
+      WHERE tenant = %b AND idx > %b::bigint - 256 AND idx < %b::bigint ORDER BY idx OFFSET 0) AS r
+CROSS JOIN LATERAL (
+    SELECT seq, body FROM entry WHERE tenant = %b
+    AND seq >= r.seq + greatest(%b::bigint - r.idx, 0) AND seq < r.seq + least(%b::bigint - r.idx, r.width)
+    ORDER BY seq OFFSET 0) AS e
+ORDER BY r.idx, e.seq"""
 
 HORIZON_EVERY_S = 0.02
 """How often it is looked for what is settled, in seconds: a scan re-reads what was drawn in that time."""
@@ -196,7 +212,7 @@ class PostgresEntries:
         """Return the sequence numbers of the rows, in their order; none if the log is not open."""
         _, ids, bodies, actions, subjects, refs, *_ = zip(*rows, strict=True)
         statement = _APPEND
-        arguments = [tenant, pack_uuids(ids), pack_blobs(bodies), pack_texts(actions), pack_texts(subjects)]
+        arguments = [tenant, len(ids), pack_uuids(ids), pack_blobs(bodies), pack_texts(actions), pack_texts(subjects)]
         if any(refs):
             named = [(entry_id, value) for entry_id, own in zip(ids, refs, strict=True) for value in dict.fromkeys(own)]
             entry_ids, values = zip(*named, strict=True)
@@ -218,6 +234,7 @@ class PostgresBackend(PostgresWake):
         super().__init__(engine)
         self._engine = engine
         self._horizon = Horizon()
+        self._covered: dict[str, Covered] = {}
 
     def write(self) -> AbstractContextManager[sa.Connection]:
         """Lend a connection in a transaction."""
@@ -230,23 +247,56 @@ class PostgresBackend(PostgresWake):
     def list_pending(self, tenant: str, after_seq: int, limit: int) -> Pending:
         """As LedgerStore.list_pending; `after_seq` is 0 or was settled."""
         settled = self._horizon.read_settled(lambda statement: self.ask_watching(statement)[0])
-        entries = list(map(PendingEntry._make, self.ask_watching(_PENDING, (tenant, after_seq) * 2 + (limit,))))
+        known = self._covered.get(tenant)
+        if known is not None and after_seq < known.since:
+            known = None
+        size, entries = self._read_pending(tenant, known, after_seq, limit)
+        if known is None or size != known.size:  # the first time, or somebody else has integrated
+            known = self._covered[tenant] = self._read_covered(tenant, after_seq)
+            _, entries = self._read_pending(tenant, known, after_seq, limit)
         if len(entries) == limit:
             settled = min(settled, entries[-1].seq)
         return Pending(entries, max(settled, after_seq))
 
+    def _read_pending(
+        self, tenant: str, known: Covered | None, after_seq: int, limit: int
+    ) -> tuple[int, list[PendingEntry]]:
+        """Return the head's size, and the entries in the holes of what is known; none without that."""
+        starts, stops = known.find_holes(after_seq) if known is not None else ((), ())
+        arguments = (tenant, pack_bigints(starts), pack_bigints(stops), tenant, limit, limit)
+        size = 0
+        entries = []
+        for row in self.ask_watching(_PENDING, arguments):
+            if row[1] is None:
+                size = row[0]
+            else:
+                entries.append(PendingEntry._make(row))
+        return size, entries
+
+    def _read_covered(self, tenant: str, after_seq: int) -> Covered:
+        """Return what the database says is integrated above `after_seq`."""
+        rows = self.ask_watching(_COVERED, (after_seq, tenant))
+        runs = [(seq, width) for _, seq, width in rows if seq is not None]
+        return Covered(rows[0][0] if rows else 0, after_seq, runs)
+
     def integrate(self, batch: Integration) -> bool:
         """As Backend.integrate."""
-        old, new, tiles = batch.old, batch.new, batch.tiles
+        old, new, tiles, runs = batch.old, batch.new, batch.tiles, cut_runs(batch)
         arguments = (
             *(new.size, new.root, new.settled_seq, new.frozen, batch.tenant, old.size, old.root),
-            old.size - 1,  # ordinality counts from 1
-            *(pack_bigints(batch.seqs), pack_blobs(batch.leaf_hashes)),
+            *map(pack_bigints, ([run.idx for run in runs], [run.seq for run in runs], [run.width for run in runs])),
+            pack_blobs([run.hashes for run in runs]),
             *([tile.level for tile in tiles], [tile.number for tile in tiles]),
             *([tile.data for tile in tiles], [tile.root for tile in tiles]),
+            [make_marks(tile.level, tile.data) for tile in tiles],
             format_placed(batch),
         )
-        return len(self.ask_watching(_INTEGRATE, arguments)) == 1
+        if len(self.ask_watching(_INTEGRATE, arguments)) != 1:
+            return False
+        known = self._covered.get(batch.tenant)
+        if known is not None and known.size == old.size:
+            known.add(new.size, new.settled_seq, [(run.seq, run.width) for run in runs])
+        return True
 
     def expose(self, tenant: str, size: int, checkpoint: bytes) -> None:
         """Insert the checkpoint and notify, in one statement that does not wait for the disk.
@@ -266,17 +316,17 @@ class PostgresBackend(PostgresWake):
         """As LedgerReader.list_published, in one statement on a connection kept for it."""
         note: bytes | None = None
         positions: dict[int, int] = {}
-        for found, seq, index in self.ask_watching(_PUBLISHED, (tenant, list(seqs), tenant)):
+        for found, seq, index in self.ask_watching(_PUBLISHED, (tenant, tenant, list(seqs))):
             if found is not None:
                 note = found
-            else:
+            elif index is not None:
                 positions[seq] = index
         return note, positions
 
     def list_bodies(self, tenant: str, start: int, stop: int) -> list[bytes]:
         """As LedgerReader.list_bodies."""
         with reading(self._engine) as connection:
-            found = _driver_of(connection).execute(_BODIES, (tenant, start, stop), binary=True)
+            found = _driver_of(connection).execute(_BODIES, (tenant, start, stop) * 2, binary=True)
             return [body for (body,) in found]
 
     def find_checkpoint(self, tenant: str) -> bytes | None:
@@ -288,14 +338,14 @@ class PostgresBackend(PostgresWake):
     def find_position(self, tenant: str, leaf_hash: bytes) -> int | None:
         """As Backend.find_position."""
         with reading(self._engine) as connection:
-            arguments = (int.from_bytes(leaf_hash[:3]), tenant, tenant, leaf_hash)
-            row = _driver_of(connection).execute(_POSITION, arguments, binary=True).fetchone()
-            return row[0] if row else None
+            arguments = (tenant, leaf_hash, leaf_hash[:MARK_BYTES], tenant, tenant, leaf_hash)
+            return find_leaf(_driver_of(connection).execute(_ALIKE, arguments, binary=True), leaf_hash)
 
     def list_positions(self, tenant: str, seqs: Sequence[int]) -> dict[int, int]:
         """As LedgerReader.list_positions."""
         with reading(self._engine) as connection:
-            return dict(_driver_of(connection).execute(_POSITIONS, (tenant, list(seqs)), binary=True).fetchall())
+            found = _driver_of(connection).execute(_POSITIONS, (tenant, list(seqs)), binary=True)
+            return {seq: index for seq, index in found if index is not None}
 
     def sequencer_lock(self, tenant: str) -> AbstractContextManager[None]:
         """Hold a session's advisory lock."""

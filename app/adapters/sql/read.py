@@ -13,12 +13,12 @@ from app.adapters.sql import tables as t
 from app.adapters.sql.backend import Backend
 from app.adapters.sql.engine import reading
 from app.adapters.sql.listing import list_page
+from app.adapters.sql.runs import ENTRY_INDEX
 from app.errors import NotFound
 from app.ledger.ports import MAX_LOG_EVENTS, EntryFilter, Head, Page, StoredEntry, Tenant
 from app.tlog.tree import HASH_SIZE
 
 _TENANT: sa.BindParameter[str] = bindparam("tenant")
-_ENTRY_OF_LEAF = sa.and_(t.entry.c.tenant == t.leaf.c.tenant, t.entry.c.seq == t.leaf.c.seq)
 
 _TENANTS = select(t.tenant.c.id, t.tenant.c.origin, t.tenant.c.state).order_by(t.tenant.c.id).limit(t.MAX_TENANTS)
 _FIND_TENANT = select(t.tenant.c.id, t.tenant.c.origin, t.tenant.c.state).where(t.tenant.c.id == _TENANT)
@@ -29,25 +29,20 @@ _CHECKPOINTS = (
     .order_by(t.checkpoint.c.size)
     .limit(bindparam("limit"))
 )
-_FIND_ENTRY = (
-    select(t.entry.c.seq, t.leaf.c.idx, t.entry.c.body)
-    .select_from(t.entry.outerjoin(t.leaf, _ENTRY_OF_LEAF))
-    .where(t.entry.c.tenant == _TENANT, t.entry.c.id == bindparam("id", type_=t.EntryId()))
+_FIND_ENTRY = select(t.entry.c.seq, ENTRY_INDEX, t.entry.c.body).where(
+    t.entry.c.tenant == _TENANT, t.entry.c.id == bindparam("id", type_=t.EntryId())
 )
 _NEWEST = (
-    select(t.entry.c.seq, t.leaf.c.idx, t.entry.c.body)
-    .select_from(
-        t.entry_ref.join(
-            t.entry, sa.and_(t.entry.c.tenant == t.entry_ref.c.tenant, t.entry.c.seq == t.entry_ref.c.seq)
-        ).outerjoin(t.leaf, _ENTRY_OF_LEAF)
+    select(t.entry.c.seq, ENTRY_INDEX, t.entry.c.body)
+    .join_from(
+        t.entry_ref, t.entry, sa.and_(t.entry.c.tenant == t.entry_ref.c.tenant, t.entry.c.seq == t.entry_ref.c.seq)
     )
     .where(t.entry_ref.c.tenant == _TENANT, t.entry_ref.c.value == bindparam("ref"))
     .order_by(t.entry_ref.c.seq.desc())
     .limit(1)
 )
 _LOG_EVENTS = (
-    select(t.entry.c.seq, t.leaf.c.idx, t.entry.c.body)
-    .select_from(t.entry.outerjoin(t.leaf, _ENTRY_OF_LEAF))
+    select(t.entry.c.seq, ENTRY_INDEX, t.entry.c.body)
     .where(t.entry.c.tenant == _TENANT, t.IS_LOG_EVENT)
     .order_by(t.entry.c.seq)
     .limit(MAX_LOG_EVENTS)

@@ -15,10 +15,12 @@ import sqlalchemy as sa
 from app.adapters.sql.backend import require_entries
 from app.adapters.sql.engine import SQLITE_BUSY_TIMEOUT_MS, open_dedicated, reading, translated_errors, writing
 from app.adapters.sql.lock import hold_file_lock
+from app.adapters.sql.runs import MARK_BYTES, cut_runs, find_leaf, make_marks, position_of
 from app.adapters.sql.wake import SqliteWake
 from app.errors import Unavailable
 from app.ledger.ports import AppendResult, EntryRow, Integration, Pending, PendingEntry
 from app.tlog.tile import TILE_WIDTH
+from app.tlog.tree import HASH_SIZE
 
 _CLAIM = "INSERT OR IGNORE INTO idempotency (tenant, idem, fingerprint, entry_id) VALUES (?, ?, ?, ?)"
 _FIND_EARLIER = """
@@ -28,32 +30,35 @@ _IS_OPEN = "SELECT 1 FROM tenant WHERE id = ? AND state = 'open'"
 _APPEND = "INSERT INTO entry (tenant, id, body, action, subject) VALUES (?, ?, ?, ?, ?)"
 _REFER = "INSERT INTO entry_ref (tenant, value, seq) VALUES (?, ?, ?)"
 _DRAWN = "SELECT seq FROM sqlite_sequence WHERE name = 'entry'"
-_PENDING = """
+_PENDING = f"""
 SELECT e.seq, e.action, e.body FROM entry e
-WHERE e.tenant = ? AND e.seq > ? AND NOT EXISTS (SELECT 1 FROM leaf l WHERE l.tenant = e.tenant AND l.seq = e.seq)
-ORDER BY e.seq LIMIT ?"""
+WHERE e.tenant = ? AND e.seq > ? AND {position_of("e.seq", "e.tenant")} IS NULL
+ORDER BY e.seq LIMIT ?"""  # noqa: S608 - constants of our own
 _SWAP_HEAD = """
 UPDATE head SET size = ?, root = ?, settled_seq = ?, frozen = ?
 WHERE tenant = ? AND size = ? AND root = ? AND NOT frozen"""
 _CLOSE = "UPDATE tenant SET state = 'frozen' WHERE id = ?"
-_LEAF = "INSERT INTO leaf (tenant, idx, seq, hash) VALUES (?, ?, ?, ?)"
-_TILE = "INSERT INTO tile (tenant, level, number, data, root) VALUES (?, ?, ?, ?, ?)"
+_RUN = "INSERT INTO leaf_run (tenant, idx, seq, width, hashes) VALUES (?, ?, ?, ?, ?)"
+_TILE = "INSERT INTO tile (tenant, level, number, data, root, marks) VALUES (?, ?, ?, ?, ?, ?)"
 _EXPOSE = "INSERT INTO checkpoint (tenant, size, note) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-_HASHES = "SELECT hash FROM leaf WHERE tenant = ? AND idx >= ? AND idx < ? ORDER BY idx"
+_HASHES = "SELECT hashes FROM leaf_run WHERE tenant = ? AND idx >= ? AND idx < ? ORDER BY idx"
 _FULL_TILE = "SELECT data FROM tile WHERE tenant = ? AND level = ? AND number = ?"
 _TILE_ROOTS = "SELECT root FROM tile WHERE tenant = ? AND level = ? AND number >= ? AND number < ? ORDER BY number"
 _NEWEST_CHECKPOINT = "SELECT note FROM checkpoint WHERE tenant = ? ORDER BY size DESC LIMIT 1"
-_POSITIONS = "SELECT seq, idx FROM leaf WHERE tenant = ? AND seq IN (SELECT value FROM json_each(?))"
-# The index is named: the planner takes a log for ten leaves, and would read all of them for each segment.
-_POSITION = """
-WITH RECURSIVE segment (number) AS (
-    SELECT 0 UNION ALL
-    SELECT number + 1 FROM segment CROSS JOIN head ON head.tenant = ? WHERE number < head.size >> 16)
-SELECT min(l.idx) FROM segment s CROSS JOIN leaf l INDEXED BY leaf_segment_hash
-WHERE l.tenant = ? AND l.idx >> 16 = s.number AND substr(l.hash, 1, 4) = ? AND l.hash = ?"""
+_POSITIONS = f"SELECT value, {position_of('value', '?')} FROM json_each(?)"  # noqa: S608 - constants of our own
+# A full leaf tile is looked at by the beginnings of its hashes, and only then opened; the rest is in the newest runs.
+_ALIKE = """
+SELECT number * 256, data FROM tile
+WHERE tenant = ? AND level = 0 AND CASE WHEN marks IS NULL THEN instr(data, ?) ELSE instr(marks, ?) END > 0
+UNION ALL
+SELECT idx, hashes FROM leaf_run
+WHERE tenant = ? AND idx >= (SELECT size >> 8 << 8 FROM head WHERE tenant = ?) AND instr(hashes, ?) > 0"""
+# Numbers are the rowid here: a run's entries are read by it.
 _BODIES = """
-SELECT e.body FROM leaf l JOIN entry e ON e.seq = l.seq
-WHERE l.tenant = ? AND l.idx >= ? AND l.idx < ? ORDER BY l.idx"""
+SELECT e.body FROM leaf_run r CROSS JOIN entry e
+WHERE r.tenant = ?1 AND r.idx > ?2 - 256 AND r.idx < ?3
+    AND e.seq >= r.seq + max(?2 - r.idx, 0) AND e.seq < r.seq + min(?3 - r.idx, r.width)
+ORDER BY r.idx, e.seq"""
 
 
 def _driver_of(connection: sa.Connection) -> sqlite3.Connection:
@@ -161,9 +166,9 @@ class SqliteBackend(SqliteWake):
 
     def insert_leaves(self, driver: sqlite3.Connection, batch: Integration) -> None:
         """Insert the leaves and the tiles of the batch."""
-        leaves = zip(batch.seqs, batch.leaf_hashes, strict=True)
-        driver.executemany(_LEAF, ((batch.tenant, i, *leaf) for i, leaf in enumerate(leaves, batch.old.size)))
-        driver.executemany(_TILE, ((batch.tenant, t.level, t.number, t.data, t.root) for t in batch.tiles))
+        driver.executemany(_RUN, ((batch.tenant, *run) for run in cut_runs(batch)))
+        tiles = ((t.level, t.number, t.data, t.root, make_marks(t.level, t.data)) for t in batch.tiles)
+        driver.executemany(_TILE, ((batch.tenant, *tile) for tile in tiles))
 
     def expose(self, tenant: str, size: int, checkpoint: bytes) -> None:
         """Insert the checkpoint without waiting for the disk, and wake this process's readers; others' see the commit.
@@ -197,7 +202,7 @@ class SqliteBackend(SqliteWake):
                     rows = driver.execute(_HASHES, (tenant, start, start + width))
                 else:
                     rows = driver.execute(_TILE_ROOTS, (tenant, level - 1, start, start + width))
-                tiles.append(b"".join([data for (data,) in rows]))
+                tiles.append(b"".join([data for (data,) in rows])[: width * HASH_SIZE])
         return tiles
 
     def list_bodies(self, tenant: str, start: int, stop: int) -> list[bytes]:
@@ -214,14 +219,14 @@ class SqliteBackend(SqliteWake):
     def find_position(self, tenant: str, leaf_hash: bytes) -> int | None:
         """As Backend.find_position."""
         with reading(self._engine) as connection:
-            arguments = (tenant, tenant, leaf_hash[:4], leaf_hash)
-            position: int | None = _driver_of(connection).execute(_POSITION, arguments).fetchone()[0]
-            return position
+            arguments = (tenant, leaf_hash, leaf_hash[:MARK_BYTES], tenant, tenant, leaf_hash)
+            return find_leaf(_driver_of(connection).execute(_ALIKE, arguments), leaf_hash)
 
     def list_positions(self, tenant: str, seqs: Sequence[int]) -> dict[int, int]:
         """As LedgerReader.list_positions; as JSON, since the number of parameters is limited."""
         with reading(self._engine) as connection:
-            return dict(_driver_of(connection).execute(_POSITIONS, (tenant, json.dumps(list(seqs)))))
+            found = _driver_of(connection).execute(_POSITIONS, (tenant, json.dumps(list(seqs))))
+            return {seq: index for seq, index in found if index is not None}
 
     def list_published(self, tenant: str, seqs: Sequence[int]) -> tuple[bytes | None, dict[int, int]]:
         """As LedgerReader.list_published; the checkpoint first, so that it covers no less than the positions say."""

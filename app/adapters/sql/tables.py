@@ -1,8 +1,8 @@
 """The tables as the code sees them. The migrations make them; a test proves that the two agree.
 
-`entry`, `entry_ref`, `idempotency`, `leaf`, `tile`, `checkpoint`, `policy_archive` refuse UPDATE, DELETE and TRUNCATE.
-`head` is the one row per tenant that moves, by compare-and-swap. A log's bundles of entries are no table: they are a
-view of the entries; bundles of policies are `policy_bundle` and `policy_archive`.
+`entry`, `entry_ref`, `idempotency`, `leaf_run`, `tile`, `checkpoint`, `policy_archive` refuse UPDATE, DELETE and
+TRUNCATE. `head` is the one row per tenant that moves, by compare-and-swap. A log's bundles of entries are no table:
+they are a view of the entries; bundles of policies are `policy_bundle` and `policy_archive`.
 `subject_key` and `sealed_field` are meant to be destroyed; on SQLite they keep their rowid (migration 0002 says why).
 """
 
@@ -141,26 +141,24 @@ idempotency = Table(
     sqlite_with_rowid=False,
 )
 
-# A leaf is found by the beginning of its hash within a segment of 2^16 leaves; migrations 0007 and 0008 say why. The
-# statements say the same expressions: an index of expressions serves exactly those.
-_LEAF_KEY = (
-    "((hashtext(tenant)::bigint << 48) | (idx >> 16 << 24)"
-    " | (get_byte(hash, 0) << 16) | (get_byte(hash, 1) << 8) | get_byte(hash, 2))"
-)
-leaf = Table(
-    "leaf",
+# A run of leaves: up to 256 in a row in one tile, with `hashes` one after the other (app.adapters.sql.runs).
+leaf_run = Table(
+    "leaf_run",
     METADATA,
     Column("tenant", Text, nullable=False),
     Column("idx", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
-    Column("hash", LargeBinary(32), nullable=False),
-    PrimaryKeyConstraint("tenant", "idx", name="leaf_pkey"),
-    UniqueConstraint("tenant", "seq", name="leaf_tenant_seq_key"),
-    Index("leaf_key", text(_LEAF_KEY)).ddl_if(dialect="postgresql"),
-    Index("leaf_segment_hash", "tenant", text("(idx >> 16)"), text("substr(hash, 1, 4)")).ddl_if(dialect="sqlite"),
-    sqlite_with_rowid=False,
+    Column("width", Integer, nullable=False),
+    Column("hashes", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("tenant", "idx", name="leaf_run_pkey"),
+    UniqueConstraint("tenant", "seq", name="leaf_run_tenant_seq_key"),
+    CheckConstraint(
+        "idx >= 0 AND width > 0 AND idx % 256 + width <= 256 AND length(hashes) = 32 * width",
+        name="leaf_run_check",
+    ),
 )
 
+# `marks` are the beginnings of the hashes of a leaf tile, by which a leaf is found; NULL above, and in older rows.
 tile = Table(
     "tile",
     METADATA,
@@ -169,6 +167,7 @@ tile = Table(
     Column("number", BigInteger, nullable=False),
     Column("data", LargeBinary(8192), nullable=False),
     Column("root", LargeBinary(32), nullable=False),
+    Column("marks", LargeBinary, nullable=True),
     PrimaryKeyConstraint("tenant", "level", "number", name="tile_pkey"),
 )
 

@@ -203,9 +203,11 @@ def test_two_processes_conclude_the_same_as_one(tmp_path: Path) -> None:
 def test_a_size_that_was_made_up_costs_no_more_than_the_entries_there_are(tmp_path: Path, workers: int) -> None:
     build_sqlite(tmp_path / "log.db", [600])
     connection = sqlite3.connect(tmp_path / "log.db")
-    connection.execute("DROP TRIGGER leaf_refuses_update")
+    connection.execute("DROP TRIGGER leaf_run_refuses_update")
     connection.execute("UPDATE head SET size = ?", (1 << 60,))
-    connection.execute("UPDATE leaf SET idx = ? WHERE idx = 599", ((1 << 60) - 1,))
+    far = "INSERT INTO leaf_run SELECT tenant, ?, 600, 1, substr(hashes, 87 * 32 + 1) FROM leaf_run WHERE idx = 512"
+    connection.execute(far, ((1 << 60) - 1,))
+    connection.execute("UPDATE leaf_run SET width = 87, hashes = substr(hashes, 1, 87 * 32) WHERE idx = 512")
     connection.commit()
     report = verify_log(source_of(tmp_path), TRUST, Options(workers=workers))
     assert (report.outcome, report.place and report.place.path) == (Outcome.INVALID, "table tile, tile/0/002")
