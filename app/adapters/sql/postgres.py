@@ -50,7 +50,9 @@ added AS (
         (SELECT array_agg(nextval('entry_seq_seq')) FROM generate_series(1, %b)),
         %b::uuid[], %b::bytea[], %b::text[], %b::text[]) AS r (seq, id, body, action, subject)
     RETURNING seq, id)"""
-_SEQS = "SELECT array_agg(seq ORDER BY seq) FROM added"  # in one row: a row for each costs both sides more
+_DRAWN = "SELECT min(seq), max(seq), count(*) FROM added"  # a row for each costs both sides more
+_READ_DRAWN = """
+SELECT seq FROM entry WHERE tenant = %b AND seq >= %b AND seq <= %b AND id = ANY (%b::uuid[]) ORDER BY seq"""
 _REFER = """,
 referred AS (
     INSERT INTO entry_ref (tenant, value, seq)
@@ -218,8 +220,13 @@ class PostgresEntries:
             entry_ids, values = zip(*named, strict=True)
             statement += _REFER
             arguments += [tenant, pack_uuids(entry_ids), pack_texts(values)]
-        row = self._driver.execute(statement + _SEQS, arguments, binary=True).fetchone()
-        return row[0] or [] if row else []
+        first, last, count = self._driver.execute(statement + _DRAWN, arguments, binary=True).fetchall()[0]
+        if not count:
+            return []
+        if last - first + 1 == count:
+            return list(range(first, last + 1))
+        drawn = (tenant, first, last, pack_uuids(ids))  # somebody drew at the same moment
+        return [seq for (seq,) in self._driver.execute(_READ_DRAWN, drawn, binary=True)]
 
     def shut_out_others(self, tenant: str) -> None:
         """Wait at most the lock timeout for those who append."""
@@ -264,14 +271,9 @@ class PostgresBackend(PostgresWake):
         """Return the head's size, and the entries in the holes of what is known; none without that."""
         starts, stops = known.find_holes(after_seq) if known is not None else ((), ())
         arguments = (tenant, pack_bigints(starts), pack_bigints(stops), tenant, limit, limit)
-        size = 0
-        entries = []
-        for row in self.ask_watching(_PENDING, arguments):
-            if row[1] is None:
-                size = row[0]
-            else:
-                entries.append(PendingEntry._make(row))
-        return size, entries
+        rows = self.ask_watching(_PENDING, arguments)
+        size = next((row[0] for row in rows if row[1] is None), 0)
+        return size, [PendingEntry._make(row) for row in rows if row[1] is not None]
 
     def _read_covered(self, tenant: str, after_seq: int) -> Covered:
         """Return what the database says is integrated above `after_seq`."""
