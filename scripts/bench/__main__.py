@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts are 
 
 from scripts.bench import report
 from scripts.bench.figures import DEFAULT_RUNS
-from scripts.bench.large import KEPT
+from scripts.bench.verify import KEPT
 
 PARTS = [part for parts in report.PARTS.values() for part in parts]
 

@@ -16,9 +16,7 @@ from app.ledger.publish import BATCH_LIMIT
 from app.settings import Settings
 from app.wiring import Installation, add_tenant, initialise
 from scripts.bench.service import TENANT
-from scripts.bench.verify import make_row, vacuum
-
-KEPT = Path(tempfile.gettempdir()) / "assay-bench"
+from scripts.bench.verify import KEPT, make_row, vacuum
 
 
 def seed_log(settings: Settings, size: int) -> None:

@@ -36,8 +36,8 @@ from app.subjects.personal import append_personal
 from app.subjects.ports import SubjectTransaction
 from app.wiring import Installation, add_tenant, initialise, new_entry_id
 from scripts.bench.figures import Figure, Goal, at_least, open_parser, show
-from scripts.bench.large import KEPT
 from scripts.bench.service import TENANT
+from scripts.bench.verify import KEPT
 
 DECISIONS = 100_000
 BATCH = 500

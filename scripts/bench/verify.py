@@ -25,7 +25,7 @@ import psycopg
 
 from app.adapters.sql.audit import DatabaseSource
 from app.adapters.sql.engine import open_engine
-from app.adapters.sql.migrate import upgrade
+from app.adapters.sql.migrate import newest_revision, upgrade
 from app.adapters.sql.store import SqlStore
 from app.ledger.entry import format_entry_id
 from app.ledger.export import write_export
@@ -35,6 +35,8 @@ from app.ledger.verify import ExportSource, LogSource, Options, Outcome, read_tr
 from tests.parts.built_logs import SIGNER, START_MS, TENANT, BuiltLog
 from tests.parts.postgres import running_postgres
 
+KEPT = Path(tempfile.gettempdir()) / "assay-bench"
+"""Logs that take long to build, each of one migration's schema."""
 ENTRY_BYTES = 500
 CHUNK_BUNDLES = 64
 READ_BYTES = 1 << 20
@@ -94,10 +96,10 @@ def read_in_order(file: Path) -> None:
 
 def open_forms(forms: list[str], entries: int, stack: ExitStack) -> dict[str, Log]:
     """Return how to open the log in each form, built if it is not there yet."""
-    kept = Path(tempfile.gettempdir()) / f"assay-bench-verify-{entries}"
+    kept = KEPT / f"verify-{entries}-{newest_revision()}"
     database, directory = kept / "log.db", kept / "export"
     if not (directory / "checkpoint").exists():
-        kept.mkdir(exist_ok=True)
+        kept.mkdir(parents=True, exist_ok=True)
         database.unlink(missing_ok=True)
         print(f"building {entries:,} entries in {kept} …", flush=True)
         fill(f"sqlite:///{database}", entries)
