@@ -311,8 +311,7 @@ class PostgresBackend(PostgresWake):
         """As Backend.read_tiles, in one statement."""
         levels, numbers, widths = map(list, zip(*wanted, strict=True))
         arguments = (tenant, tenant, tenant, levels, numbers, widths)
-        with reading(self._engine) as connection:
-            return [data for (data,) in _driver_of(connection).execute(_READ_TILES, arguments, binary=True)]
+        return [data for (data,) in self.ask_soon(_READ_TILES, arguments)]
 
     def list_published(self, tenant: str, seqs: Sequence[int]) -> tuple[bytes | None, dict[int, int]]:
         """As LedgerReader.list_published, in one statement on a connection kept for it."""
@@ -333,9 +332,8 @@ class PostgresBackend(PostgresWake):
 
     def find_checkpoint(self, tenant: str) -> bytes | None:
         """As LedgerReader.find_checkpoint."""
-        with reading(self._engine) as connection:
-            row = _driver_of(connection).execute(_NEWEST_CHECKPOINT, (tenant,), binary=True).fetchone()
-            return row[0] if row else None
+        rows = self.ask_soon(_NEWEST_CHECKPOINT, (tenant,))
+        return rows[0][0] if rows else None
 
     def find_position(self, tenant: str, leaf_hash: bytes) -> int | None:
         """As Backend.find_position."""
