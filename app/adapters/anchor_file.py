@@ -93,6 +93,11 @@ _number = attrgetter("number")
 _sync_data = getattr(os, "fdatasync", os.fsync)
 
 
+def _read_all(file: int) -> bytes:
+    """Return what an open file holds; a buffer for the largest that may be would cost more than the reading."""
+    return os.pread(file, min(os.fstat(file).st_size, _MAX_FILE_BYTES), 0)
+
+
 class FileAnchor:
     """One file per origin in `folder`, named by the hex SHA-256 of the origin.
 
@@ -131,8 +136,8 @@ class FileAnchor:
         path = self._path(origin)
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            with os.fdopen(file, "rb") as opened:
-                data = opened.read(_MAX_FILE_BYTES)
+            with os.fdopen(file, "rb", buffering=0):
+                data = _read_all(file)
         except FileNotFoundError:
             if self._folder.is_dir():
                 return None
@@ -158,8 +163,8 @@ class FileAnchor:
             file = os.open(self._path(origin), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
             return False
-        with os.fdopen(file, "r+b", buffering=0) as opened:
-            data = opened.read(_MAX_FILE_BYTES)
+        with os.fdopen(file, "r+b", buffering=0):
+            data = _read_all(file)
             slots = _parse_slots(data)
             if slots is None or _HEADER_BYTES + len(checkpoint) > len(data) // 2:
                 return False

@@ -6,10 +6,11 @@ to which number that is over. It rests on a trigger of `entry`: a transaction ha
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, LiteralString
 
 import psycopg
@@ -22,6 +23,7 @@ from app.adapters.sql.heard import format_exposed, format_placed
 from app.adapters.sql.lock import hold_advisory_lock
 from app.adapters.sql.runs import MARK_BYTES, Covered, cut_runs, find_leaf, make_marks, position_of
 from app.adapters.sql.wake import PostgresWake
+from app.errors import AssayError
 from app.ledger.ports import AppendResult, EntryRow, Integration, Pending, PendingEntry
 
 _CLAIM = """
@@ -140,7 +142,7 @@ CROSS JOIN LATERAL (
 ORDER BY r.idx, e.seq"""
 
 HORIZON_EVERY_S = 0.02
-"""How often it is looked for what is settled, in seconds: a scan re-reads what was drawn in that time."""
+"""How often it is looked for what is settled, in seconds: so much longer is the list of what has an index."""
 
 _DRAWN_AND_OLDEST_XID = """
 SELECT last_value - (NOT is_called)::int, pg_snapshot_xmin(pg_current_snapshot())::text::bigint FROM entry_seq_seq"""
@@ -160,17 +162,19 @@ class Horizon:
         """Start with nothing settled."""
         self._settled = 0
         self._mark: tuple[int, int] | None = None
-        self._looked_at_s = -HORIZON_EVERY_S
+        self._looked_at_s = -math.inf
         self._lock = threading.Lock()
 
-    def read_settled(self, ask: Callable[[LiteralString], Sequence[int]]) -> int:
+    def read_settled(self, ask: Callable[[LiteralString], Sequence[int]], every_s: float) -> int:
         """Return the settled number, good for statements that begin after this call. `ask` autocommits.
+
+        It is looked up unless it was within `every_s`, in seconds.
 
         A new mark is made as soon as the last one is settled: under load it is so at the next look, and no entry is
         looked at twice.
         """
         with self._lock:
-            if time.monotonic() - self._looked_at_s < HORIZON_EVERY_S:
+            if time.monotonic() - self._looked_at_s < every_s:
                 return self._settled
             self._looked_at_s = time.monotonic()
             drawn, oldest_xid = ask(_DRAWN_AND_OLDEST_XID)
@@ -253,7 +257,7 @@ class PostgresBackend(PostgresWake):
 
     def list_pending(self, tenant: str, after_seq: int, limit: int) -> Pending:
         """As LedgerStore.list_pending; `after_seq` is 0 or was settled."""
-        settled = self._horizon.read_settled(lambda statement: self.ask_watching(statement)[0])
+        settled = self._read_settled(2 * HORIZON_EVERY_S)
         known = self._covered.get(tenant)
         if known is not None and after_seq < known.since:
             known = None
@@ -264,6 +268,15 @@ class PostgresBackend(PostgresWake):
         if len(entries) == limit:
             settled = min(settled, entries[-1].seq)
         return Pending(entries, max(settled, after_seq))
+
+    def wait_for_append(self, timeout_s: float, rows: int) -> int:
+        """As LedgerStore.wait_for_append; what is settled is looked for now, rather than when entries wait."""
+        with suppress(AssayError):
+            self._read_settled(HORIZON_EVERY_S)
+        return super().wait_for_append(timeout_s, rows)
+
+    def _read_settled(self, every_s: float) -> int:
+        return self._horizon.read_settled(lambda statement: self.ask_watching(statement)[0], every_s)
 
     def _read_pending(
         self, tenant: str, known: Covered | None, after_seq: int, limit: int
