@@ -162,11 +162,13 @@ class SqliteDriver:
 
     def iter_leaves(self, tenant: str, start: int, stop: int) -> Iterator[Leaves]:
         """Read run by run."""
-        tiles = _read_tiles(self, tenant, start, stop)
-        with _readable():
-            rows = self._connection.execute(_SQLITE_RUNS, (tenant, start, stop)).fetchall()
-        runs = (Run(idx, seq, width, hashes, self._read(tenant, seq, width)) for idx, seq, width, hashes in rows)
-        return gather(self, tenant, runs, stop, tiles.get)
+        for begin in range(start, stop, _WINDOW):
+            end = min(begin + _WINDOW, stop)
+            tiles = _read_tiles(self, tenant, begin, end)
+            with _readable():
+                rows = self._connection.execute(_SQLITE_RUNS, (tenant, begin, end)).fetchall()
+            runs = (Run(idx, seq, width, hashes, self._read(tenant, seq, width)) for idx, seq, width, hashes in rows)
+            yield from gather(self, tenant, runs, end, tiles.get)
 
     def _read(self, tenant: str, seq: object, width: object) -> list[bytes]:
         """Return the entries of a run, none if it is not one."""

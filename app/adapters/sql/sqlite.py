@@ -53,10 +53,10 @@ WHERE tenant = ? AND level = 0 AND CASE WHEN marks IS NULL THEN instr(data, ?) E
 UNION ALL
 SELECT idx, hashes FROM leaf_run
 WHERE tenant = ? AND idx >= (SELECT size >> 8 << 8 FROM head WHERE tenant = ?) AND instr(hashes, ?) > 0"""
-# Numbers are the rowid here: a run's entries are read by it.
+# Numbers are the rowid here: a run's entries are read by it, and only looked at for their tenant.
 _BODIES = """
 SELECT e.body FROM leaf_run r CROSS JOIN entry e
-WHERE r.tenant = ?1 AND r.idx > ?2 - 256 AND r.idx < ?3
+WHERE r.tenant = ?1 AND +e.tenant = ?1 AND r.idx > ?2 - 256 AND r.idx < ?3
     AND e.seq >= r.seq + max(?2 - r.idx, 0) AND e.seq < r.seq + min(?3 - r.idx, r.width)
 ORDER BY r.idx, e.seq"""
 
