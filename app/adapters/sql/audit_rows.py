@@ -127,7 +127,9 @@ def _verify_marks(driver: Driver, tenant: str) -> None:
         for level, number, data, marks in rows:
             if make_marks(level, data or b"") != marks:
                 path = tile_path(TileId(level=level, index=number))
-                raise TamperedError(Place(what="its marks are not those of its hashes", path=f"table tile, {path}"))
+                raise TamperedError(
+                    Place(what="its column marks is not what its hashes begin with", path=f"table tile, {path}")
+                )
         after = rows[-1][1]
 
 

@@ -82,7 +82,7 @@ class Backend(Protocol):
         ...
 
     def find_position(self, tenant: str, leaf_hash: bytes) -> int | None:
-        """As LedgerReader.find_position: some microseconds for each 65,536 leaves of the log."""
+        """As LedgerReader.find_position: some milliseconds for each million leaves of the log."""
         ...
 
     def list_positions(self, tenant: str, seqs: Sequence[int]) -> dict[int, int]:

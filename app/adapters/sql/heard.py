@@ -16,9 +16,9 @@ WORDS_LIMIT_BYTES = 7900
 
 def format_placed(batch: Integration) -> str:
     """Return the words for entries that have their indexes; "" if that takes too many: everybody looks."""
-    if list(batch.seqs) != sorted(batch.seqs):  # the sequencer keeps to their order, and nothing else says so
-        return ""
     runs = find_runs(batch.seqs, batch.old.size)
+    if runs != sorted(runs):  # the sequencer keeps to the order of the numbers, and nothing else says so
+        return ""
     words = json.dumps({"tenant": batch.tenant, "size": batch.new.size, "runs": runs})
     return words if len(words) <= WORDS_LIMIT_BYTES else ""
 

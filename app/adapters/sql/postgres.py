@@ -39,10 +39,10 @@ WHERE i.tenant = %b AND i.idem = ANY (%b::bytea[])"""
 
 # Whoever appends shares the tenant's row until the commit; whoever closes the log waits for them and holds it alone.
 # FOR SHARE looks at `state` anew after having waited, so a log that was closed meanwhile takes nothing.
-# The numbers are drawn together, after the trigger: row by row they would mix with those of whoever else inserts, and
-# each run of leaves is as long as the numbers are in a row.
 _SHUT_OUT_APPENDERS = "SELECT FROM tenant WHERE id = %b FOR UPDATE"
 
+# The numbers are drawn together, after the trigger: row by row they would mix with those of whoever else inserts, and
+# each run of leaves is as long as the numbers are in a row.
 _APPEND = """
 WITH opened AS (SELECT id FROM tenant WHERE id = %b AND state = 'open' FOR SHARE),
 added AS (
@@ -320,11 +320,21 @@ class PostgresBackend(PostgresWake):
         """
         self.run_quick(_EXPOSE, (tenant, size, checkpoint, format_exposed(tenant, checkpoint)))
 
+    def _ask_soon(self, statement: LiteralString, arguments: tuple[object, ...]) -> list[Any]:
+        """Return the rows of one short statement: on the kept connection if nobody is at it, else on the pool's."""
+        if self._asking.acquire(blocking=False):
+            try:
+                return self._ask_kept(statement, arguments)
+            finally:
+                self._asking.release()
+        with reading(self._engine) as connection:
+            return _driver_of(connection).execute(statement, arguments, binary=True).fetchall()
+
     def read_tiles(self, tenant: str, wanted: Sequence[tuple[int, int, int]]) -> list[bytes]:
         """As Backend.read_tiles, in one statement."""
         levels, numbers, widths = map(list, zip(*wanted, strict=True))
         arguments = (tenant, tenant, tenant, levels, numbers, widths)
-        return [data for (data,) in self.ask_soon(_READ_TILES, arguments)]
+        return [data for (data,) in self._ask_soon(_READ_TILES, arguments)]
 
     def list_published(self, tenant: str, seqs: Sequence[int]) -> tuple[bytes | None, dict[int, int]]:
         """As LedgerReader.list_published, in one statement on a connection kept for it."""
@@ -345,7 +355,7 @@ class PostgresBackend(PostgresWake):
 
     def find_checkpoint(self, tenant: str) -> bytes | None:
         """As LedgerReader.find_checkpoint."""
-        rows = self.ask_soon(_NEWEST_CHECKPOINT, (tenant,))
+        rows = self._ask_soon(_NEWEST_CHECKPOINT, (tenant,))
         return rows[0][0] if rows else None
 
     def find_position(self, tenant: str, leaf_hash: bytes) -> int | None:

@@ -90,7 +90,6 @@ class Covered:
 
     def __init__(self, size: int, since: int, runs: Iterable[tuple[int, int]]) -> None:
         """`size` is the head's; `runs` are (first number, how many), in any order."""
-        self.size = size
         self.since = since
         self._spans: list[tuple[int, int]] = []
         self.add(size, since, runs)

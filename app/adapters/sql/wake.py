@@ -17,7 +17,7 @@ from typing import Any, LiteralString, Protocol
 import psycopg
 import sqlalchemy as sa
 
-from app.adapters.sql.engine import is_cut, open_dedicated, reading, translated_errors
+from app.adapters.sql.engine import is_cut, open_dedicated, translated_errors
 from app.adapters.sql.heard import parse_heard
 from app.errors import AssayError
 from app.ledger.ports import Exposed, Heard
@@ -114,18 +114,6 @@ class PostgresWake:
         """Return the rows of one statement, on a connection of its own: the pool's costs more than the query."""
         with self._asking:
             return self._ask_kept(statement, arguments)
-
-    def ask_soon(self, statement: LiteralString, arguments: tuple[object, ...]) -> list[Any]:
-        """Return the rows of one short statement: on the kept connection if nobody is at it, else on the pool's."""
-        if self._asking.acquire(blocking=False):
-            try:
-                return self._ask_kept(statement, arguments)
-            finally:
-                self._asking.release()
-        with reading(self._engine) as connection:
-            driver: Any = connection.connection.driver_connection
-            rows: list[Any] = driver.execute(statement, arguments, binary=True).fetchall()
-            return rows
 
     def _ask_kept(self, statement: LiteralString, arguments: tuple[object, ...]) -> list[Any]:
         """Execute on the watcher, which the caller has locked; after an error the next call connects anew."""
