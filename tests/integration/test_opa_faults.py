@@ -22,7 +22,7 @@ from app.policy.bundle import make_bundle
 from app.policy.decide import decide
 from app.policy.decision import Allow, Deny
 from app.policy.query import Query
-from tests.parts.assay import is_running, list_children, wait_until
+from tests.parts.assay import freeze, is_running, list_children, wait_until
 from tests.parts.opa import answering, http_answer
 
 ROOT = Path(__file__).parents[2]
@@ -157,7 +157,7 @@ def test_a_frozen_server_denies_in_time_and_answers_when_it_goes_on(opa_program)
     with running_opa(opa_program, BUNDLE) as server:
         engine = open_engine(server.url, timeout_s=0.5)
         assert type(decide_by(engine).outcome) is Allow
-        os.kill(server.pid, signal.SIGSTOP)
+        freeze(server.pid)
         with ThreadPoolExecutor(8) as pool:
             failures = set(pool.map(lambda _: failure_of(engine), range(16)))
         assert failures == {"timeout"}
@@ -171,7 +171,7 @@ def test_a_frozen_server_denies_in_time_and_answers_when_it_goes_on(opa_program)
 def test_a_frozen_server_holds_many_questions_up_no_longer_than_one(opa_program):
     with running_opa(opa_program, BUNDLE) as server:
         engine = open_engine(server.url, timeout_s=0.5)
-        os.kill(server.pid, signal.SIGSTOP)
+        freeze(server.pid)
         started_s = time.monotonic()
         questions = [Query(entrypoint="t/decide", document={"x": number}) for number in range(64)]
         answers = engine.evaluate_all(questions, bundle_digest=BUNDLE.digest)

@@ -21,7 +21,7 @@ from app.adapters.rego_worker import MAX_BUNDLES, Worker
 from app.errors import Malformed, NotFound, Unavailable
 from app.policy.bundle import make_bundle
 from app.policy.ports import EngineFailed
-from tests.parts.assay import is_running, list_children, wait_until
+from tests.parts.assay import freeze, is_running, list_children, wait_until
 
 ROOT = Path(__file__).parents[2]
 MODULE = b"""package t
@@ -143,7 +143,7 @@ def test_a_frozen_worker_is_given_up_and_replaced(make):
     before = list_workers()
     ask(engine)
     (worker,) = list_workers() - before
-    os.kill(worker, signal.SIGSTOP)
+    freeze(worker)
     assert failure(engine, "echo") == "timeout"
     assert not is_running(worker)
 

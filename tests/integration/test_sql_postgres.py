@@ -23,6 +23,7 @@ from app.errors import Unavailable
 from app.ledger.ports import Exposed, NotLeaderError, Tenant
 from tests.contract.ledger_store_contract import PATIENCE_S, Undo, Waiting, append, grown, keyed, make_row
 from tests.fakes.ledger_stores import database, opened
+from tests.parts.assay import freeze
 from tests.parts.postgres import running_postgres
 
 A = Tenant(id="a", origin="log.example/a")
@@ -383,7 +384,7 @@ def test_the_next_call_works_after_the_server_is_back(postgres_bin):
 def test_a_server_that_hangs_is_unavailable_in_time(postgres_bin):
     with running_postgres(bin_dir=postgres_bin) as server:
         store = SqlStore(open_engine(server.create_database(upgrade)))
-        os.kill(server.pid, signal.SIGSTOP)
+        freeze(server.pid)
         try:
             begun_s = time.monotonic()
             with pytest.raises(Unavailable):

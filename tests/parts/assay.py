@@ -143,10 +143,22 @@ def list_descendants(pid: int) -> dict[int, str]:
 
 def is_running(pid: int) -> bool:
     """Say whether the process runs; a zombie does not."""
+    return _read_state(Path(f"/proc/{pid}/stat")) not in ("", "Z")
+
+
+def _read_state(stat: Path) -> str:
+    """Return the letter for what a process or a thread is doing (proc(5)); "" if it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+        return stat.read_text().rpartition(") ")[2][0]
     except OSError:
-        return False
+        return ""
+
+
+def freeze(pid: int) -> None:
+    """Stop the process until SIGCONT; once the signal is sent its threads go on for a moment, so wait for each."""
+    os.kill(pid, signal.SIGSTOP)
+    threads = Path(f"/proc/{pid}/task")
+    wait_until(lambda: {_read_state(stat) for stat in threads.glob("*/stat")} == {"T"}, what="its stop", poll_s=0.001)
 
 
 def kill(pid: int) -> None:
