@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -139,6 +139,10 @@ class MemoryStore:
                 tx.roll_back()
                 raise
             self._appended.notify_all()
+
+    def appending(self) -> AbstractContextManager[MemoryTx]:
+        """As `transaction`."""
+        return self.transaction()
 
     def close_log(self, last: EntryRow) -> AppendResult:
         """Append `last` and take no more entries (app.ledger.freeze)."""

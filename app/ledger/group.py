@@ -235,7 +235,8 @@ class GroupCommit:
         expected: list[tuple[str, _Awaited, AppendResult]] = []
         done: list[tuple[_Job, list[AppendResult]]] = []
         try:
-            with self._store.transaction() as tx:
+            alone = not any(job.kept for job in group)
+            with self._store.appending() if alone else self._store.transaction() as tx:
                 results = tx.append_entries([row for job in group for row in job.rows])
                 appended = _share_out(group, results)
                 self._keep_all(tx, appended)

@@ -77,13 +77,13 @@ def test_an_answer_that_comes_later_has_the_headers_of_one_that_was_waited_for(w
 
 def test_the_request_returns_before_the_entry_is_durable_and_is_answered_after(web, monkeypatch) -> None:
     gate = threading.Event()
-    transaction = web.services.group._store.transaction
+    appending = web.services.group._store.appending
 
     def held():
         assert gate.wait(PATIENCE_S)
-        return transaction()
+        return appending()
 
-    monkeypatch.setattr(web.services.group._store, "transaction", held)
+    monkeypatch.setattr(web.services.group._store, "appending", held)
     exchange = begin(web)
     assert not exchange.answered.wait(0.05)
     gate.set()
@@ -102,7 +102,7 @@ def test_what_goes_wrong_later_is_a_problem_like_any_other(web, monkeypatch, pre
     def away():
         raise Unavailable("the database is away", code="store_unavailable")
 
-    monkeypatch.setattr(web.services.group._store, "transaction", away)
+    monkeypatch.setattr(web.services.group._store, "appending", away)
     status, headers, body = finish(begin(web, **{**prefer, "X-Request-Id": "request-17"}))
     waited = web.post("/v1/entries", json=APPROVAL, headers={**prefer, "X-Request-Id": "request-17"})
     assert (status, body) == (503, waited.data)

@@ -21,7 +21,10 @@ def require_entries(claimed: int, earlier: dict[bytes, AppendResult], keys: int)
 
 
 class Entries(Protocol):
-    """The steps of an append, all for one tenant."""
+    """The steps of an append in one transaction, each for one tenant."""
+
+    appended: list[tuple[int, int]]
+    """The last number and how many, of each group of inserted rows: what the sequencer is told after the commit."""
 
     def claim(self, tenant: str, keyed: dict[bytes, EntryRow]) -> dict[bytes, AppendResult]:
         """Claim idempotency keys for these rows; return the entries that stand for keys claimed before."""
@@ -44,6 +47,10 @@ class Backend(Protocol):
 
     def write(self) -> AbstractContextManager[sa.Connection]:
         """Lend a connection in a write transaction; committed on a clean exit, else rolled back."""
+        ...
+
+    def appending(self) -> AbstractContextManager[Entries]:
+        """Lend the steps of an append in a transaction of its own: on a clean exit committed and announced."""
         ...
 
     def entries(self, connection: sa.Connection) -> Entries:

@@ -1,64 +1,28 @@
 """The ledger's hot paths on PostgreSQL: psycopg's binary forms, one round trip per step.
 
-Sequence numbers are drawn before their transaction commits, so they become visible out of order. `Horizon` says up
-to which number that is over. It rests on a trigger of `entry`: a transaction has its id before it draws a number.
+Sequence numbers are drawn before their transaction commits, so they become visible out of order; `Horizon` says up
+to which number that is over.
 """
 
 from __future__ import annotations
 
-import math
-import threading
-import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, LiteralString
 
 import psycopg
 import sqlalchemy as sa
 
-from app.adapters.sql.arrays import pack_bigints, pack_blobs, pack_texts, pack_uuids
-from app.adapters.sql.backend import require_entries
+from app.adapters.sql.appending import KeptAppender, PostgresEntries
+from app.adapters.sql.arrays import pack_bigints, pack_blobs
 from app.adapters.sql.engine import reading, writing
 from app.adapters.sql.heard import format_exposed, format_placed
+from app.adapters.sql.horizon import Horizon
 from app.adapters.sql.lock import hold_advisory_lock
 from app.adapters.sql.runs import MARK_BYTES, Covered, cut_runs, find_leaf, make_marks, position_of
 from app.adapters.sql.wake import PostgresWake
 from app.errors import AssayError
-from app.ledger.ports import AppendResult, EntryRow, Integration, Pending, PendingEntry
-
-_CLAIM = """
-INSERT INTO idempotency (tenant, idem, fingerprint, entry_id)
-SELECT %b, r.idem, r.fingerprint, r.entry_id
-FROM unnest(%b::bytea[], %b::bytea[], %b::uuid[]) AS r (idem, fingerprint, entry_id)
-ON CONFLICT DO NOTHING"""
-
-_FIND_EARLIER = """
-SELECT i.idem, e.seq, e.id, i.fingerprint
-FROM idempotency i JOIN entry e ON e.tenant = i.tenant AND e.id = i.entry_id
-WHERE i.tenant = %b AND i.idem = ANY (%b::bytea[])"""
-
-# Whoever appends shares the tenant's row until the commit; whoever closes the log waits for them and holds it alone.
-# FOR SHARE looks at `state` anew after having waited, so a log that was closed meanwhile takes nothing.
-_SHUT_OUT_APPENDERS = "SELECT FROM tenant WHERE id = %b FOR UPDATE"
-
-# The numbers are drawn together, after the trigger: row by row they would mix with those of whoever else inserts, and
-# each run of leaves is as long as the numbers are in a row.
-_APPEND = """
-WITH opened AS (SELECT id FROM tenant WHERE id = %b AND state = 'open' FOR SHARE),
-added AS (
-    INSERT INTO entry (tenant, seq, id, body, action, subject) OVERRIDING SYSTEM VALUE
-    SELECT opened.id, r.seq, r.id, r.body, r.action, r.subject
-    FROM opened, unnest(
-        (SELECT array_agg(nextval('entry_seq_seq')) FROM generate_series(1, %b)),
-        %b::uuid[], %b::bytea[], %b::text[], %b::text[]) AS r (seq, id, body, action, subject)
-    RETURNING seq, id)"""
-_DRAWN = "SELECT min(seq), max(seq), count(*) FROM added"  # a row for each costs both sides more
-_READ_DRAWN = """
-SELECT seq FROM entry WHERE tenant = %b AND seq >= %b AND seq <= %b AND id = ANY (%b::uuid[]) ORDER BY seq"""
-_REFER = """,
-referred AS (
-    INSERT INTO entry_ref (tenant, value, seq)
-    SELECT %b, f.value, added.seq FROM added JOIN unnest(%b::uuid[], %b::text[]) AS f (id, value) ON f.id = added.id)"""
+from app.ledger.ports import Integration, Pending, PendingEntry
 
 # Only the holes are read between what has its leaf. The first row, the one without an action, is the head's size.
 _PENDING = """
@@ -144,97 +108,11 @@ ORDER BY r.idx, e.seq"""
 HORIZON_EVERY_S = 0.02
 """How often it is looked for what is settled, in seconds: so much longer is the list of what has an index."""
 
-_DRAWN_AND_OLDEST_XID = """
-SELECT last_value - (NOT is_called)::int, pg_snapshot_xmin(pg_current_snapshot())::text::bigint FROM entry_seq_seq"""
-_OWN_XID = "SELECT pg_current_xact_id()::text::bigint"
-_OLDEST_XID = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
-
-
-class Horizon:
-    """Up to which sequence number every transaction that drew one has ended.
-
-    A mark is a number M that was the last drawn, and an xid X assigned after M was read: whoever drew up to M has
-    an id below X. Once no id below X runs, M is settled. (`pg_snapshot_xmax` would not do for X: it is one past the
-    last *completed* id, and a running one may be above it.)
-    """
-
-    def __init__(self) -> None:
-        """Start with nothing settled."""
-        self._settled = 0
-        self._mark: tuple[int, int] | None = None
-        self._looked_at_s = -math.inf
-        self._lock = threading.Lock()
-
-    def read_settled(self, ask: Callable[[LiteralString], Sequence[int]], every_s: float) -> int:
-        """Return the settled number, good for statements that begin after this call. `ask` autocommits.
-
-        It is looked up unless it was within `every_s`, in seconds.
-
-        A new mark is made as soon as the last one is settled: under load it is so at the next look, and no entry is
-        looked at twice.
-        """
-        with self._lock:
-            if time.monotonic() - self._looked_at_s < every_s:
-                return self._settled
-            self._looked_at_s = time.monotonic()
-            drawn, oldest_xid = ask(_DRAWN_AND_OLDEST_XID)
-            self._settle(oldest_xid)
-            if self._mark is None and drawn > self._settled:
-                self._mark = (drawn, ask(_OWN_XID)[0])
-                self._settle(ask(_OLDEST_XID)[0])
-            return self._settled
-
-    def _settle(self, oldest_xid: int) -> None:
-        if self._mark is not None and oldest_xid >= self._mark[1]:
-            self._settled = self._mark[0]
-            self._mark = None
-
 
 def _driver_of(connection: sa.Connection) -> psycopg.Connection[Any]:
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)  # noqa: S101 - narrows the type; open_engine knows no other driver
     return driver
-
-
-class PostgresEntries:
-    """The steps of an append in the transaction of one connection."""
-
-    def __init__(self, connection: sa.Connection) -> None:
-        """`connection` is in a transaction."""
-        self._driver = _driver_of(connection)
-
-    def claim(self, tenant: str, keyed: dict[bytes, EntryRow]) -> dict[bytes, AppendResult]:
-        """Wait for running transactions that claim the same keys; a key claimed just now has no entry yet."""
-        keys = sorted(keyed)  # one order for everybody, against deadlocks
-        arguments = (tenant, keys, [keyed[key].fingerprint for key in keys], [keyed[key].id for key in keys])
-        claimed = self._driver.execute(_CLAIM, arguments).rowcount
-        if claimed == len(keys):
-            return {}
-        found = self._driver.execute(_FIND_EARLIER, (tenant, keys), binary=True)
-        earlier = {key: AppendResult(seq, entry_id, True, fingerprint) for key, seq, entry_id, fingerprint in found}
-        return require_entries(claimed, earlier, len(keys))
-
-    def insert(self, tenant: str, rows: Sequence[EntryRow]) -> list[int]:
-        """Return the sequence numbers of the rows, in their order; none if the log is not open."""
-        _, ids, bodies, actions, subjects, refs, *_ = zip(*rows, strict=True)
-        statement = _APPEND
-        arguments = [tenant, len(ids), pack_uuids(ids), pack_blobs(bodies), pack_texts(actions), pack_texts(subjects)]
-        if any(refs):
-            named = [(entry_id, value) for entry_id, own in zip(ids, refs, strict=True) for value in dict.fromkeys(own)]
-            entry_ids, values = zip(*named, strict=True)
-            statement += _REFER
-            arguments += [tenant, pack_uuids(entry_ids), pack_texts(values)]
-        first, last, count = self._driver.execute(statement + _DRAWN, arguments, binary=True).fetchall()[0]
-        if not count:
-            return []
-        if last - first + 1 == count:
-            return list(range(first, last + 1))
-        drawn = (tenant, first, last, pack_uuids(ids))  # somebody drew at the same moment
-        return [seq for (seq,) in self._driver.execute(_READ_DRAWN, drawn, binary=True)]
-
-    def shut_out_others(self, tenant: str) -> None:
-        """Wait at most the lock timeout for those who append."""
-        self._driver.execute(_SHUT_OUT_APPENDERS, (tenant,))
 
 
 class PostgresBackend(PostgresWake):
@@ -246,6 +124,7 @@ class PostgresBackend(PostgresWake):
         self._engine = engine
         self._horizon = Horizon()
         self._covered: dict[str, Covered] = {}
+        self._appender = KeptAppender(engine)
 
     def write(self) -> AbstractContextManager[sa.Connection]:
         """Lend a connection in a transaction."""
@@ -253,7 +132,24 @@ class PostgresBackend(PostgresWake):
 
     def entries(self, connection: sa.Connection) -> PostgresEntries:
         """Return the steps of an append."""
-        return PostgresEntries(connection)
+        return PostgresEntries(_driver_of(connection))
+
+    @contextmanager
+    def appending(self) -> Iterator[PostgresEntries]:
+        """Lend the steps of an append: on the kept connection if nobody is at it, else on one of the pool's."""
+        with self._appender.lend() as kept:
+            if kept is not None:
+                yield kept
+                return
+        with self.write() as connection:
+            entries = self.entries(connection)
+            yield entries
+        self.announce_append(entries.appended)
+
+    def close(self) -> None:
+        """Close the connections outside the pool; nobody may be waiting."""
+        super().close()
+        self._appender.close()
 
     def list_pending(self, tenant: str, after_seq: int, limit: int) -> Pending:
         """As LedgerStore.list_pending; `after_seq` is 0 or was settled."""

@@ -73,6 +73,7 @@ class SqliteEntries:
     def __init__(self, connection: sa.Connection) -> None:
         """`connection` is in a write transaction."""
         self._driver = _driver_of(connection)
+        self.appended: list[tuple[int, int]] = []
 
     def claim(self, tenant: str, keyed: dict[bytes, EntryRow]) -> dict[bytes, AppendResult]:
         """Claim what is free; a key claimed just now has no entry yet."""
@@ -103,6 +104,7 @@ class SqliteEntries:
         ]
         if refs:
             self._driver.executemany(_REFER, refs)
+        self.appended.append((last, len(rows)))
         return seqs
 
     def shut_out_others(self, tenant: str) -> None:
@@ -125,6 +127,14 @@ class SqliteBackend(SqliteWake):
         """Lend a connection in a write transaction."""
         with self._writing_alone(), writing(self._engine) as connection:
             yield connection
+
+    @contextmanager
+    def appending(self) -> Iterator[SqliteEntries]:
+        """Lend the steps of an append in a write transaction."""
+        with self.write() as connection:
+            entries = self.entries(connection)
+            yield entries
+        self.announce_append(entries.appended)
 
     @contextmanager
     def _writing_alone(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.adapters.sql import tables as t
 from app.adapters.sql.append import append_rows
-from app.adapters.sql.backend import Backend
+from app.adapters.sql.backend import Backend, Entries
 from app.adapters.sql.engine import open_engine
 from app.adapters.sql.postgres import PostgresBackend
 from app.adapters.sql.read import SqlReader
@@ -20,37 +20,39 @@ from app.ledger.ports import AppendResult, EntryRow, Heard, Integration, LogFroz
 from app.tlog.tree import EMPTY_ROOT
 
 
-class SqlTx:
-    """One open transaction. Payments, subjects and tokens write through `connection`, in the same transaction."""
+class EntriesTx:
+    """One open transaction, for entries."""
 
-    def __init__(self, connection: sa.Connection, backend: Backend) -> None:
-        """`connection` is in a write transaction of `backend`."""
-        self.connection = connection
-        self.appended: list[tuple[int, int]] = []
-        """The last number and how many, of each group of new entries."""
+    def __init__(self, entries: Entries) -> None:
+        """`entries` are the steps in a write transaction."""
         self.refusal: LogFrozenError | None = None
-        self._entries = backend.entries(connection)
+        self.entries = entries
 
     def append_entries(self, rows: Sequence[EntryRow]) -> list[AppendResult]:
         """Insert the rows; after LogFrozenError the transaction can only be rolled back."""
         try:
-            results = self._append(rows)
+            return self._append(rows)
         except LogFrozenError as error:
             self.refusal = error
             raise
-        new = [result.seq for result in results if not result.replayed]
-        if new:
-            self.appended.append((new[-1], len(new)))
-        return results
 
     def _append(self, rows: Sequence[EntryRow]) -> list[AppendResult]:
         if len({row.tenant for row in rows}) == 1:
-            return append_rows(self._entries, rows[0].tenant, rows)
+            return append_rows(self.entries, rows[0].tenant, rows)
         by_tenant: dict[str, list[EntryRow]] = {}
         for row in rows:
             by_tenant.setdefault(row.tenant, []).append(row)
-        results = {name: iter(append_rows(self._entries, name, own)) for name, own in by_tenant.items()}
+        results = {name: iter(append_rows(self.entries, name, own)) for name, own in by_tenant.items()}
         return [next(results[row.tenant]) for row in rows]
+
+
+class SqlTx(EntriesTx):
+    """One open transaction. Payments, subjects and tokens write through `connection`, in the same transaction."""
+
+    def __init__(self, connection: sa.Connection, backend: Backend) -> None:
+        """`connection` is in a write transaction of `backend`."""
+        super().__init__(backend.entries(connection))
+        self.connection = connection
 
 
 class SqlStore(SqlReader):
@@ -74,8 +76,16 @@ class SqlStore(SqlReader):
             yield tx
             if tx.refusal is not None:
                 raise tx.refusal
-        if tx.appended:
-            self._backend.announce_append(tx.appended)
+        self._backend.announce_append(tx.entries.appended)
+
+    @contextmanager
+    def appending(self) -> Iterator[EntriesTx]:
+        """As `transaction`, for entries alone."""
+        with self._backend.appending() as entries:
+            tx = EntriesTx(entries)
+            yield tx
+            if tx.refusal is not None:
+                raise tx.refusal
 
     def add_tenant(self, tenant: Tenant) -> None:
         """Create a tenant and its empty head."""

@@ -40,10 +40,16 @@ BATCHES_REMEMBERED = 8
 COMMITS_TOLD_LIMIT = 64
 """Commits that one notification tells of: PostgreSQL takes 8,000 bytes."""
 _COMMIT = re.compile(r"(\d{1,19}):(\d{1,9})")
-_APPENDED: LiteralString = "SELECT pg_notify('assay_append', %b)"
+APPENDED: LiteralString = "SELECT pg_notify('assay_append', %b)"
+"""Tells the sequencer of commits (`format_appended`)."""
 _LAST_SEQ = "SELECT seq FROM sqlite_sequence WHERE name = 'entry'"
 _LAST_CHECKPOINT = "SELECT max(rowid) FROM checkpoint"
 _NEW_CHECKPOINTS = "SELECT DISTINCT tenant FROM checkpoint WHERE rowid > ? AND rowid <= ?"
+
+
+def format_appended(commits: Sequence[tuple[int, int]]) -> str:
+    """Return the words for commits, (last number, how many) each; "" if they are too many to be told."""
+    return " ".join(f"{last}:{count}" for last, count in commits) if len(commits) <= COMMITS_TOLD_LIMIT else ""
 
 
 class Integrated:
@@ -88,9 +94,8 @@ class PostgresWake:
         while self._appended and self._notifying.acquire(blocking=False):
             try:
                 told = [self._appended.popleft() for _ in range(min(len(self._appended), COMMITS_TOLD_LIMIT))]
-                words = " ".join(f"{last}:{count}" for last, count in told)
                 with contextlib.suppress(psycopg.Error, AssayError):
-                    self._execute_quick(_APPENDED, (words,))
+                    self._execute_quick(APPENDED, (format_appended(told),))
             finally:
                 self._notifying.release()
 
@@ -227,9 +232,10 @@ class SqliteWake:
         self._append_watch: _Watch | None = None
         self.integrated = Integrated()
 
-    def announce_append(self, commits: Sequence[tuple[int, int]]) -> None:  # noqa: ARG002 - the last number says it all
+    def announce_append(self, commits: Sequence[tuple[int, int]]) -> None:
         """Wake the sequencer of this process; that of another sees the commit."""
-        self._appended.set()
+        if commits:
+            self._appended.set()
 
     def announce_checkpoint(self, tenant: str) -> None:  # noqa: ARG002 - its row says whose it is
         """Wake the readers of this process; those of another see the commit."""

@@ -41,6 +41,8 @@ class UnclearStore:
             self.meanwhile()
             raise self.after_commit.pop()
 
+    appending = transaction
+
 
 @pytest.fixture
 def store(world):

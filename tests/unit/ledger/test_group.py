@@ -45,6 +45,8 @@ class GatedStore:
         with self.inner.transaction() as tx:
             yield _Checked(tx, self.bad)
 
+    appending = transaction
+
     def count(self) -> int:
         return len(self.inner.list_pending(TENANT.id, 0, 100_000).entries)
 
