@@ -305,12 +305,14 @@ _first_seq = attrgetter("first_seq")
 class Placed:
     """A hint that these entries have their indexes, in a tree of `size`; its checkpoint is on the way.
 
-    The runs are in the order of `seq`, at least one.
+    The runs are in the order of `seq`, at least one. `leaves` is the hashes of the tree's last leaves, joined, as many
+    as could be told.
     """
 
     tenant: str
     size: int
     runs: tuple[Run, ...]
+    leaves: bytes = b""
 
     def find(self, seq: int) -> int | None:
         """Return the index of an entry, None if it is not among these."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from app.errors import NotFound, Rejected
 from app.ledger.ports import LedgerReader
@@ -12,14 +13,16 @@ from app.tlog.checkpoint import parse_checkpoint
 from app.tlog.note import parse_note
 from app.tlog.receipt import Receipt, format_receipt
 from app.tlog.tile import (
+    TILE_BYTES,
     TILE_WIDTH,
     ExpandedTile,
     expand_tile,
     prove_consistency_from_tiles,
     prove_inclusion_from_tiles,
+    root_from_tiles,
     tile_width,
 )
-from app.tlog.tree import TILE_HEIGHT
+from app.tlog.tree import HASH_SIZE, TILE_HEIGHT
 
 TILE_CACHE_LIMIT = 2048
 """Expanded tiles kept, 16 KiB each: the upper levels of a log of 10^8 entries and its busiest leaves."""
@@ -39,6 +42,19 @@ class Published:
     proofs: dict[int, list[bytes]] = field(default_factory=dict, compare=False, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The proofs of some leaves of a tree whose checkpoint is not exposed yet; they count once that has this `root`.
+
+    None if nothing was prepared. `told` is the tiles, by level and number, that were made of what we were told.
+    """
+
+    root: bytes | None
+    proofs: dict[int, list[bytes]]
+    told: Mapping[tuple[int, int], ExpandedTile]
+
+
+NOTHING_TOLD: Mapping[tuple[int, int], ExpandedTile] = MappingProxyType({})
 FILLING_LOCKS = 16
 """Tiles that can be read from the store at one time."""
 
@@ -78,10 +94,56 @@ class Prover:
             self._published[tenant] = published
         return published
 
-    def prepare(self, tenant: str, indexes: Iterable[int], size: int) -> dict[int, list[bytes]]:
-        """Return the audit paths of `indexes` in the integrated tree of `size`, for when its checkpoint is exposed."""
+    def prepare(self, tenant: str, indexes: Iterable[int], size: int, leaves: bytes = b"") -> Prepared:
+        """Return the audit paths of `indexes` in the integrated tree of `size`, for when its checkpoint is exposed.
+
+        `leaves`, hashes of the last leaves, spares reading the tiles that they fill if those before them are known.
+        """
+        told = self._extend(tenant, size, leaves)
         edge: dict[int, bytes] = {}
-        return {index: self._prove(tenant, index, size, edge) for index in indexes}
+        proofs = {index: self._prove(tenant, index, size, edge, told) for index in indexes}
+        if not proofs and not told:
+            return Prepared(None, {}, {})
+        return Prepared(root_from_tiles(size, _TileReader(self, tenant, (size - 1, size), told)), proofs, told)
+
+    def _extend(self, tenant: str, size: int, leaves: bytes) -> Mapping[tuple[int, int], ExpandedTile]:
+        """Return the tiles that grow by the last leaves, all bound by the root; none if one of them has to be read."""
+        told: dict[tuple[int, int], ExpandedTile] = {}
+        start = size - len(leaves) // HASH_SIZE
+        if start < 0 or len(leaves) % HASH_SIZE or not self._fill(tenant, 0, start, leaves, told):
+            return NOTHING_TOLD
+        return told
+
+    def _fill(
+        self, tenant: str, level: int, start: int, hashes: bytes, told: dict[tuple[int, int], ExpandedTile]
+    ) -> bool:
+        """Put into `told` the tiles with `hashes` from element `start` of a level, and those above that grow by them.
+
+        False if what comes before in one of the tiles is not known.
+        """
+        roots = []
+        first = number = start // TILE_WIDTH
+        while hashes:
+            place = start % TILE_WIDTH if number == first else 0
+            known = self._find((tenant, level, number), place) if place else None
+            if place and known is None:
+                return False
+            before = known.data[: place * HASH_SIZE] if known is not None else b""
+            told[level, number] = tile = expand_tile(before + hashes[: TILE_BYTES - len(before)], known)
+            hashes = hashes[TILE_BYTES - len(before) :]
+            if tile.width == TILE_WIDTH:
+                roots.append(tile.subtree(TILE_HEIGHT, 0))
+            number += 1
+        return not roots or self._fill(tenant, level + 1, first, b"".join(roots), told)
+
+    def take(self, tenant: str, prepared: Prepared, published: Published) -> bool:
+        """Keep what was prepared for this checkpoint; False, and keep nothing, if its root is another one."""
+        if prepared.root not in {None, published.root}:
+            return False
+        for (level, number), tile in prepared.told.items():
+            self._keep((tenant, level, number), tile)
+        published.proofs.update(prepared.proofs)
+        return True
 
     def prove_inclusion(self, tenant: str, index: int, size: int) -> list[bytes]:
         """Return the audit path of `index` in the tree of `size`.
@@ -98,8 +160,15 @@ class Prover:
         edge = published.edge if size == published.size else None
         return self._prove(tenant, index, size, edge)
 
-    def _prove(self, tenant: str, index: int, size: int, edge: dict[int, bytes] | None) -> list[bytes]:
-        return prove_inclusion_from_tiles(index, size, _TileReader(self, tenant, (index, size)), edge)
+    def _prove(
+        self,
+        tenant: str,
+        index: int,
+        size: int,
+        edge: dict[int, bytes] | None,
+        told: Mapping[tuple[int, int], ExpandedTile] = NOTHING_TOLD,
+    ) -> list[bytes]:
+        return prove_inclusion_from_tiles(index, size, _TileReader(self, tenant, (index, size), told), edge)
 
     def read_leaf(self, tenant: str, index: int, size: int) -> bytes:
         """Return the hash of leaf `index` in the tree of `size`, where its proof begins; that has read its tile."""
@@ -154,7 +223,7 @@ class Prover:
         with self._filling[hash(key) % len(self._filling)]:  # those who need the same tile wait for one read of it
             tile = self._find(key, width)
             if tile is None:
-                tile = self._keep(key, self._reader.read_tile(tenant, level, number, width))
+                tile = self._expand(key, self._reader.read_tile(tenant, level, number, width))
         return tile
 
     def _read_path(self, tenant: str, index: int, size: int) -> None:
@@ -168,31 +237,45 @@ class Prover:
         ]
         if len(wanted) > 1:
             for (level, number, _), data in zip(wanted, self._reader.read_tiles(tenant, wanted), strict=True):
-                self._keep((tenant, level, number), data)
+                self._expand((tenant, level, number), data)
 
     def _find(self, key: tuple[str, int, int], width: int) -> ExpandedTile | None:
         tile = self._tiles.get(key)
         return tile if tile is not None and tile.width >= width else None
 
-    def _keep(self, key: tuple[str, int, int], data: bytes) -> ExpandedTile:
-        """Expand and remember the tile, from the narrower one that is there; of too many the one kept longest goes."""
+    def _expand(self, key: tuple[str, int, int], data: bytes) -> ExpandedTile:
+        """Expand and remember the tile, from the narrower one that is there."""
         tile = expand_tile(data, self._tiles.get(key))
+        self._keep(key, tile)
+        return tile
+
+    def _keep(self, key: tuple[str, int, int], tile: ExpandedTile) -> None:
+        """Remember the tile; of too many the one kept longest goes."""
         with self._lock:
             self._tiles[key] = tile
             if len(self._tiles) > TILE_CACHE_LIMIT:
                 del self._tiles[next(iter(self._tiles))]
-        return tile
 
 
 class _TileReader:
     """`read_tile` of one tenant, as the proofs from tiles want it."""
 
-    __slots__ = ("_path", "_prover", "_tenant")
+    __slots__ = ("_path", "_prover", "_tenant", "_told")
 
-    def __init__(self, prover: Prover, tenant: str, path: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        prover: Prover,
+        tenant: str,
+        path: tuple[int, int] | None = None,
+        told: Mapping[tuple[int, int], ExpandedTile] = NOTHING_TOLD,
+    ) -> None:
         self._prover = prover
         self._tenant = tenant
         self._path = path
+        self._told = told
 
     def __call__(self, level: int, number: int, width: int) -> ExpandedTile:
+        tile = self._told.get((level, number))
+        if tile is not None:
+            return tile
         return self._prover.read_tile(self._tenant, level, number, width, self._path)

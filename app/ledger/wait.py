@@ -18,7 +18,7 @@ from typing import Generic, Protocol, TypeVar
 
 from app.errors import AssayError, Unavailable
 from app.ledger.ports import Exposed, Heard, LedgerStore, Placed
-from app.ledger.prove import Prover, Published
+from app.ledger.prove import Prepared, Prover, Published
 
 log = logging.getLogger("assay.wait")
 
@@ -121,7 +121,7 @@ class PublicationWatch:
         self._waiters: dict[str, dict[int, list[Awaiting]]] = defaultdict(dict)
         self._waiting = 0
         self._heard: queue.SimpleQueue[Heard] = queue.SimpleQueue()
-        self._placed: dict[str, tuple[Placed, dict[int, list[bytes]]]] = {}
+        self._placed: dict[str, tuple[Placed, Prepared]] = {}
         self._closed = threading.Event()
         self._wanted = threading.Event()
         for run in (self._listen, self._answer):
@@ -258,7 +258,7 @@ class PublicationWatch:
     def _prepare(self, placed: Placed) -> None:
         """Make the proofs of those who wait, while the sequencer signs: it leaves a processor free meanwhile."""
         indexes = placed.find_all(self._list_awaited(placed.tenant)).values()
-        self._placed[placed.tenant] = (placed, self._prover.prepare(placed.tenant, indexes, placed.size))
+        self._placed[placed.tenant] = placed, self._prover.prepare(placed.tenant, indexes, placed.size, placed.leaves)
 
     def _answer_tenant(self, exposed: Exposed) -> None:
         tenant = exposed.tenant
@@ -271,15 +271,17 @@ class PublicationWatch:
 
     def _answer_by_hint(self, exposed: Exposed, seqs: Sequence[int]) -> tuple[Published, dict[int, int]] | None:
         """Return the checkpoint and {seq: index} of those who wait, if we were told all that concerns them."""
-        placed, proofs = self._placed.get(exposed.tenant, (None, {}))
-        if exposed.note is None or placed is None:
+        placed, prepared = self._placed.get(exposed.tenant, (None, None))
+        if exposed.note is None or placed is None or prepared is None:
             return None
         published = self._prover.open_published(exposed.tenant, exposed.note)
         found = placed.find_all(seqs)
         if published.size != placed.size or any(seq < placed.last_seq and seq not in found for seq in seqs):
             return None
-        published.proofs.update(proofs)
         del self._placed[exposed.tenant]
+        if not self._prover.take(exposed.tenant, prepared, published):
+            log.warning("%s: the leaves that were announced are not those of the checkpoint", exposed.tenant)
+            return None
         return published, found
 
     def _look_up(self, tenant: str, seqs: Sequence[int]) -> tuple[Published, dict[int, int]] | None:

@@ -39,7 +39,8 @@ def test_listeners_hear_what_is_placed_then_the_checkpoint_and_nothing_of_a_lost
     first = results[0].seq
     lost = grown(store, [result.seq for result in results], tenant=TENANT.id)
     integrate_pending(store, TENANT.id)
-    assert next(heard) == Placed(TENANT.id, 3, (Run(first, 0, 3),))
+    leaves = store.read_tile(TENANT.id, 0, 0, 3)
+    assert next(heard) == Placed(TENANT.id, 3, (Run(first, 0, 3),), leaves)
     with pytest.raises(LostSwapError):
         store.integrate(lost)
     store.expose(TENANT.id, 3, b"note")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -121,6 +122,32 @@ def test_a_hint_about_a_tree_of_another_size_is_not_believed(world, store, watch
     store.said.put(Exposed(ID, note_of(world)))
     assert [wait.result(PATIENCE_S).index for wait in waits] == [0, 1, 2]
     assert store.asked
+
+
+def test_announced_leaves_spare_the_tiles(world, store, watch, callers) -> None:
+    for number in range(1, 4):
+        (result,) = world.append(number)
+        (wait,) = expect(watch, callers, [result])
+        world.publish()
+        leaves = leaf_hash(world.store.list_bodies(ID, number - 1, number)[0])
+        store.said.put(replace(placed(world, [result], size=number), leaves=leaves))
+        store.said.put(Exposed(ID, note_of(world)))
+        assert wait.result(PATIENCE_S).index == number - 1
+    assert (store.asked, store.tiles_read) == (0, 0)
+
+
+def test_leaves_that_are_not_those_of_the_checkpoint_are_read_instead(world, store, watch, callers, caplog):
+    results = world.append(1, 2)
+    waits = expect(watch, callers, results)
+    world.publish()
+    store.said.put(replace(placed(world, results, size=2), leaves=bytes(64)))
+    store.said.put(Exposed(ID, note_of(world)))
+    for index, wait in enumerate(waits):
+        body = world.store.list_bodies(ID, index, index + 1)[0]
+        receipt = watch._prover.receipt(ID, index, body, wait.result(PATIENCE_S).published)
+        verify_receipt(parse_receipt(receipt), leaf_hash(body), make_trust())
+    assert store.asked == 1
+    assert "announced" in caplog.text
 
 
 def test_who_was_not_placed_last_is_looked_up(world, store, watch, callers) -> None:
