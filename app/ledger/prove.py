@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -46,7 +46,7 @@ class Published:
 class Prepared:
     """The proofs of some leaves of a tree whose checkpoint is not exposed yet; they count once that has this `root`.
 
-    None if nothing was prepared. `told` is the tiles, by level and number, that were made of what we were told.
+    It is None if nobody asked for one. `told` is the tiles, by level and number, that were made of what we were told.
     """
 
     root: bytes | None
@@ -94,16 +94,16 @@ class Prover:
             self._published[tenant] = published
         return published
 
-    def prepare(self, tenant: str, indexes: Iterable[int], size: int, leaves: bytes = b"") -> Prepared:
+    def prepare(self, tenant: str, indexes: Collection[int], size: int, leaves: bytes = b"") -> Prepared:
         """Return the audit paths of `indexes` in the integrated tree of `size`, for when its checkpoint is exposed.
 
         `leaves`, hashes of the last leaves, spares reading the tiles that they fill if those before them are known.
         """
+        if not indexes:
+            return Prepared(None, {}, NOTHING_TOLD)
         told = self._extend(tenant, size, leaves)
         edge: dict[int, bytes] = {}
         proofs = {index: self._prove(tenant, index, size, edge, told) for index in indexes}
-        if not proofs and not told:
-            return Prepared(None, {}, {})
         return Prepared(root_from_tiles(size, _TileReader(self, tenant, (size - 1, size), told)), proofs, told)
 
     def _extend(self, tenant: str, size: int, leaves: bytes) -> Mapping[tuple[int, int], ExpandedTile]:
