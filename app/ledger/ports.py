@@ -305,8 +305,8 @@ _first_seq = attrgetter("first_seq")
 class Placed:
     """A hint that these entries have their indexes, in a tree of `size`; its checkpoint is on the way.
 
-    The runs are in the order of `seq`, at least one. `leaves` is the hashes of the tree's last leaves, joined, as many
-    as could be told.
+    The runs are in the order of `seq`, at least one. `leaves` is the hashes of all these entries, the last of the tree,
+    joined; b"" if they are too many to be told.
     """
 
     tenant: str

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from app.errors import NotFound, Rejected
 from app.ledger.ports import LedgerReader
-from app.tlog.checkpoint import parse_checkpoint
-from app.tlog.note import parse_note
+from app.tlog.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
+from app.tlog.note import NoKnownSignature, VerifierKey, parse_note, parse_vkey
 from app.tlog.receipt import Receipt, format_receipt
 from app.tlog.tile import (
     TILE_BYTES,
@@ -65,12 +66,19 @@ class NotPublishedError(NotFound):
     code = "not_in_the_log_yet"
 
 
+def no_keys(tenant: str) -> Iterable[str]:  # noqa: ARG001 - of any tenant
+    """Return no key: nothing that is announced counts."""
+    return ()
+
+
 class Prover:
     """Proofs for all tenants of one store, with a bounded cache of expanded tiles. Safe for threads."""
 
-    def __init__(self, reader: LedgerReader) -> None:
-        """Nothing is read yet."""
+    def __init__(self, reader: LedgerReader, known: Callable[[str], Iterable[str]] = no_keys) -> None:
+        """Nothing is read yet. `known` gives the verifier keys of all that ever signed for a tenant's log."""
         self._reader = reader
+        self._known = known
+        self._keys: dict[str, tuple[VerifierKey, ...]] = {}
         self._tiles: dict[tuple[str, int, int], ExpandedTile] = {}
         self._filling = [threading.Lock() for _ in range(FILLING_LOCKS)]
         self._published: dict[str, Published] = {}
@@ -88,7 +96,27 @@ class Prover:
         known = self._published.get(tenant)
         if known is not None and known.note == note:
             return known
-        checkpoint = parse_checkpoint(parse_note(note).text)
+        return self._remember(tenant, parse_checkpoint(parse_note(note).text), note)
+
+    def open_announced(self, tenant: str, note: bytes) -> Published:
+        """Return what `note` says that somebody announced: it counts only if the log has signed it.
+
+        Raises SignatureError or Malformed.
+        """
+        known = self._published.get(tenant)
+        if known is not None and known.note == note:
+            return known
+        return self._remember(tenant, self._open_signed(tenant, note), note)
+
+    def _open_signed(self, tenant: str, note: bytes) -> Checkpoint:
+        """Return the checkpoint; the keys are looked up anew if none of those we know has signed it."""
+        with suppress(NoKnownSignature):
+            return open_checkpoint(note, self._keys.get(tenant, ())).checkpoint
+        self._keys[tenant] = keys = tuple(parse_vkey(vkey) for vkey in self._known(tenant))
+        return open_checkpoint(note, keys).checkpoint
+
+    def _remember(self, tenant: str, checkpoint: Checkpoint, note: bytes) -> Published:
+        known = self._published.get(tenant)
         published = Published(checkpoint.size, checkpoint.root, note)
         if known is None or known.size <= published.size:
             self._published[tenant] = published
@@ -137,8 +165,13 @@ class Prover:
         return not roots or self._fill(tenant, level + 1, first, b"".join(roots), told)
 
     def take(self, tenant: str, prepared: Prepared, published: Published) -> bool:
-        """Keep what was prepared for this checkpoint; False, and keep nothing, if its root is another one."""
+        """Keep what was prepared for this checkpoint; False if its root is another one.
+
+        Then something that it was made of is wrong: no tile of this log is kept.
+        """
         if prepared.root not in {None, published.root}:
+            with self._lock:
+                self._tiles = {key: tile for key, tile in self._tiles.items() if key[0] != tenant}
             return False
         for (level, number), tile in prepared.told.items():
             self._keep((tenant, level, number), tile)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from app.errors import AssayError, Unavailable
+from app.errors import AssayError, Rejected, Unavailable
 from app.ledger.ports import Exposed, Heard, LedgerStore, Placed
 from app.ledger.prove import Prepared, Prover, Published
 
@@ -274,13 +274,17 @@ class PublicationWatch:
         placed, prepared = self._placed.get(exposed.tenant, (None, None))
         if exposed.note is None or placed is None or prepared is None:
             return None
-        published = self._prover.open_published(exposed.tenant, exposed.note)
+        try:
+            published = self._prover.open_announced(exposed.tenant, exposed.note)
+        except Rejected as error:
+            log.warning("%s: a checkpoint was announced that the log has not signed: %s", exposed.tenant, error)
+            return None
         found = placed.find_all(seqs)
         if published.size != placed.size or any(seq < placed.last_seq and seq not in found for seq in seqs):
             return None
         del self._placed[exposed.tenant]
         if not self._prover.take(exposed.tenant, prepared, published):
-            log.warning("%s: the leaves that were announced are not those of the checkpoint", exposed.tenant)
+            log.warning("%s: what was announced, or what is stored, is not the tree of its checkpoint", exposed.tenant)
             return None
         return published, found
 

@@ -101,7 +101,7 @@ def build_services(installation: Installation) -> Services:
     """Return what the web application calls; starts the threads of this process."""
     store = installation.store
     installation.policies.adopt_where_missing()
-    prover = Prover(store)
+    prover = Prover(store, lambda tenant: installation.keyring.known(installation.read_tenant(tenant)))
     watch = PublicationWatch(store, prover)
     tokens = Authenticator(
         store=installation.token_store(), pepper=installation.secret(TOKEN_SECRET), monotonic_s=time.monotonic

@@ -50,7 +50,7 @@ def test_listeners_hear_what_is_placed_then_the_checkpoint_and_nothing_of_a_lost
 
 def test_a_receipt_is_answered_without_another_question(url, store, monkeypatch) -> None:
     monkeypatch.setattr("app.ledger.wait.POLL_S", PATIENCE_S)
-    prover = Prover(store)
+    prover = Prover(store, lambda _tenant: Keys().known(TENANT))
     watch = PublicationWatch(store, prover)
     group = GroupCommit(store, watch)
     asked = []

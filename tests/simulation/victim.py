@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,9 +108,15 @@ class DyingStore:
         self._store = store
         self._death = death
 
+    def transaction(self) -> AbstractContextManager[Any]:
+        return self._dying(self._store.transaction())
+
+    def appending(self) -> AbstractContextManager[Any]:
+        return self._dying(self._store.appending())
+
     @contextmanager
-    def transaction(self) -> Iterator[Any]:
-        with self._store.transaction() as tx:
+    def _dying(self, transaction: AbstractContextManager[Any]) -> Iterator[Any]:
+        with transaction as tx:
             yield tx
             self._death.hit("append.inside")
         self._death.hit("append.committed")

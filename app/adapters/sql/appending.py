@@ -125,12 +125,7 @@ class KeptAppender:
 
     def _append(self) -> Iterator[PostgresEntries]:
         """Yield the steps in a transaction of the kept connection; after an error the next call may connect anew."""
-        if self._driver is not None and is_cut(self._driver):
-            self._drop()
-        if self._driver is None:
-            self._driver = open_dedicated(self._engine)
-            self._driver.prepare_threshold = 0
-        driver = self._driver
+        driver = self._connect()
         try:
             driver.execute("BEGIN")
             entries = PostgresEntries(driver)
@@ -139,6 +134,15 @@ class KeptAppender:
         except BaseException:
             self._roll_back(driver)
             raise
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        """Return the kept connection if it is fit for a transaction, else a new one."""
+        driver = self._driver
+        if driver is None or driver.info.transaction_status != TransactionStatus.IDLE or is_cut(driver):
+            self._drop()
+            driver = self._driver = open_dedicated(self._engine)
+            driver.prepare_threshold = 0
+        return driver
 
     def _roll_back(self, driver: psycopg.Connection[Any]) -> None:
         """Leave the connection as after a rollback, or leave it altogether."""

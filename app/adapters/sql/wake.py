@@ -72,8 +72,9 @@ class PostgresWake:
     """NOTIFY `assay_append` and `assay_published`, after the commit they tell of.
 
     A transaction that notifies holds a lock of the whole server while it commits, so that no two can share an fsync
-    (2,300 instead of 7,200 commits/s on two cores). We therefore notify after the commit, from a connection
-    that never waits for the disk, and one NOTIFY does for all that committed while the one before was under way.
+    (2,300 instead of 7,200 commits/s on two cores). We therefore notify after the commit. A group of entries alone is
+    told by `KeptAppender`; all else from a connection that never waits for the disk, where one NOTIFY does for all that
+    committed while the one before was under way.
     Only an integration says in its own transaction what it placed: there is one sequencer, and nobody else notifies so.
     """
 

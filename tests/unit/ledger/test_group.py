@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -34,9 +34,18 @@ class GatedStore:
         self.bad: dict[object, Exception] = {}
         self.away: Exception | None = None
         self.transactions = 0
+        self.opened: list[str] = []
+
+    def transaction(self) -> AbstractContextManager[object]:
+        self.opened.append("transaction")
+        return self._open()
+
+    def appending(self) -> AbstractContextManager[object]:
+        self.opened.append("appending")
+        return self._open()
 
     @contextmanager
-    def transaction(self) -> Iterator[object]:
+    def _open(self) -> Iterator[object]:
         self.transactions += 1
         self.entered.release()
         assert self.gate.wait(PATIENCE_S)
@@ -44,8 +53,6 @@ class GatedStore:
             raise self.away
         with self.inner.transaction() as tx:
             yield _Checked(tx, self.bad)
-
-    appending = transaction
 
     def count(self) -> int:
         return len(self.inner.list_pending(TENANT.id, 0, 100_000).entries)
@@ -315,6 +322,7 @@ def test_what_is_kept_with_a_row_is_written_with_it_and_not_with_a_repeated_one(
     first.result(PATIENCE_S)
     assert [waiter.wait()[0].replayed for waiter in waiters] == [False, False, True, False]
     assert keeper.kept == ["a", "b"]
+    assert store.opened == ["appending", "transaction"], "the first was alone"
 
 
 def test_what_cannot_be_kept_fails_its_own_caller_and_nobody_else(store, keeper, keeping, callers):

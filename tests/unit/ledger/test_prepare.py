@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from app.ledger.prove import Prover, Published
 from app.tlog.proof import verify_inclusion
+from app.tlog.tile import expand_tile
 from app.tlog.tree import root_of
 
 LOG = "acme"
@@ -99,6 +100,36 @@ def test_a_wrong_leaf_is_noticed_and_nothing_of_it_is_kept(size: int, count: int
     assert prover.take(LOG, again, published)
     for index in published.proofs:
         verify(log, published, index)
+
+
+@pytest.mark.parametrize(("size", "count"), [(300, 10), (250, 20), (256, 300)])
+def test_tiles_that_were_read_meanwhile_are_no_hindrance(size: int, count: int) -> None:
+    log, prover = known_until(size)
+    leaves = log.grow(count)
+    prover.read_tile(LOG, 0, size // 256, min(256, len(log.leaves) - size // 256 * 256))
+    prepared = prover.prepare(LOG, [size], size + count, leaves)
+    published = log.publish()
+    assert prover.take(LOG, prepared, published)
+    assert prepared.told
+    assert log.tiles_read == 1
+    verify(log, published, size)
+
+
+def test_a_tile_that_was_read_wrong_is_read_again_once_a_root_tells() -> None:
+    log = Leaves(300)
+    prover = Prover(log)
+    log.leaves[299] = bytes(32)
+    prover.prepare(LOG, [299], 300)
+    log.leaves[299:] = []
+    log.grow(1)
+    other = Leaves(300)
+    prover._keep(("other", 0, 1), expand_tile(other.read_tile("other", 0, 1, 44)))
+    leaves = log.grow(5)
+    assert not prover.take(LOG, prover.prepare(LOG, [301], 305, leaves), log.publish())
+    assert list(prover._tiles) == [("other", 0, 1)]
+    published = log.publish()
+    assert prover.take(LOG, prover.prepare(LOG, [301], 305, leaves), published)
+    verify(log, published, 301)
 
 
 SAID = {"short": b"x", "odd": bytes(33), "too-many": bytes(32 * 400), "a-tile-too-many": bytes(32 * 566), "none": b""}

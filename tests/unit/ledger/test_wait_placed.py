@@ -13,9 +13,11 @@ from app.ledger import wait as module
 from app.ledger.ports import Exposed, Heard, Placed, Run
 from app.ledger.prove import Prover
 from app.ledger.wait import PublicationWatch
+from app.tlog.checkpoint import Checkpoint, format_checkpoint
+from app.tlog.note import SignatureLine, SignedNote, format_note
 from app.tlog.receipt import parse_receipt, verify_receipt
-from app.tlog.tree import leaf_hash
-from tests.fakes.ledger import TENANT, make_trust
+from app.tlog.tree import leaf_hash, root_of
+from tests.fakes.ledger import OTHER, TENANT, Keys, make_trust
 from tests.unit.ledger.conftest import PATIENCE_S, until
 
 ID = TENANT.id
@@ -57,7 +59,7 @@ def store(world):
 
 @pytest.fixture
 def prover(store):
-    return Prover(store)
+    return Prover(store, lambda _tenant: Keys().known(TENANT))
 
 
 @pytest.fixture
@@ -148,6 +150,60 @@ def test_leaves_that_are_not_those_of_the_checkpoint_are_read_instead(world, sto
         verify_receipt(parse_receipt(receipt), leaf_hash(body), make_trust())
     assert store.asked == 1
     assert "announced" in caplog.text
+
+
+def sign(tenant, size: int, root: bytes, origin: str = TENANT.origin) -> bytes:
+    """Return a checkpoint of the log `origin`, signed with the key of `tenant`."""
+    text = format_checkpoint(Checkpoint(origin=origin, size=size, root=root))
+    (signer,) = Keys().active(tenant)
+    line = SignatureLine(name=signer.key.name, key_id=signer.key.key_id, signature=signer.sign(text))
+    return format_note(SignedNote(text=text, signatures=(line,)))
+
+
+@pytest.mark.parametrize("of", ["nobody", "another-key", "another-log"])
+def test_a_tree_that_the_log_has_not_signed_is_not_believed_nor_kept(world, store, watch, callers, of) -> None:
+    """Whoever may connect to a PostgreSQL database may notify its listeners."""
+    world.append(*range(1, 11))
+    world.publish()
+    watch._prover.prove_inclusion(ID, 9, 10)
+    (result,) = world.append(11)
+    (wait,) = expect(watch, callers, [result])
+    leaves = [leaf_hash(body) for body in world.store.list_bodies(ID, 0, 10)]
+    false = [number.to_bytes(32, "big") for number in range(502)]
+    note = sign(TENANT, 512, root_of([*leaves, *false]))
+    if of == "nobody":
+        note = note[:-10] + b"A" * 8 + note[-2:]
+    else:
+        note = sign(OTHER, 512, root_of([*leaves, *false]), OTHER.origin if of == "another-log" else TENANT.origin)
+    store.said.put(replace(placed(world, [result], size=512, first_index=10), leaves=b"".join(false)))
+    store.said.put(Exposed(ID, note))
+    until(lambda: store.asked)
+    assert not wait.done()
+    world.append(*range(12, 600))
+    world.publish()
+    store.said.put(Exposed(ID, note_of(world)))
+    assert wait.result(PATIENCE_S).index == 10
+    published = watch._prover.read_published(ID)
+    assert published.size == 599
+    for index in (0, 10, 255, 256, 511, 598):
+        body = world.store.list_bodies(ID, index, index + 1)[0]
+        receipt = parse_receipt(watch._prover.receipt(ID, index, body, published))
+        verify_receipt(receipt, leaf_hash(body), make_trust())
+
+
+def test_a_key_that_came_later_is_looked_up(world, store, watch, callers, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(watch._prover, "_known", lambda tenant: asked.append(tenant) or Keys().known(TENANT))
+    monkeypatch.setattr(watch._prover, "_keys", {ID: (Keys().active(OTHER)[0].key,)})
+    for number in range(1, 4):
+        (result,) = world.append(number)
+        (wait,) = expect(watch, callers, [result])
+        world.publish()
+        store.said.put(placed(world, [result], size=number))
+        store.said.put(Exposed(ID, note_of(world)))
+        assert wait.result(PATIENCE_S).index == number - 1
+    assert asked == [ID]
+    assert store.asked == 0
 
 
 def test_who_was_not_placed_last_is_looked_up(world, store, watch, callers) -> None:
