@@ -93,34 +93,31 @@ class Prover:
 
     def open_published(self, tenant: str, note: bytes) -> Published:
         """Return what `note`, a checkpoint from the store, says; parsed once, and kept unless a larger one is known."""
-        known = self._published.get(tenant)
-        if known is not None and known.note == note:
-            return known
-        return self._remember(tenant, parse_checkpoint(parse_note(note).text), note)
+        return self._open(tenant, note, _parse)
 
     def open_announced(self, tenant: str, note: bytes) -> Published:
         """Return what `note` says that somebody announced: it counts only if the log has signed it.
 
         Raises SignatureError or Malformed.
         """
+        return self._open(tenant, note, self._verify)
+
+    def _open(self, tenant: str, note: bytes, read: Callable[[str, bytes], Checkpoint]) -> Published:
         known = self._published.get(tenant)
         if known is not None and known.note == note:
             return known
-        return self._remember(tenant, self._open_signed(tenant, note), note)
+        checkpoint = read(tenant, note)
+        published = Published(checkpoint.size, checkpoint.root, note)
+        if known is None or known.size <= published.size:
+            self._published[tenant] = published
+        return published
 
-    def _open_signed(self, tenant: str, note: bytes) -> Checkpoint:
+    def _verify(self, tenant: str, note: bytes) -> Checkpoint:
         """Return the checkpoint; the keys are looked up anew if none of those we know has signed it."""
         with suppress(NoKnownSignature):
             return open_checkpoint(note, self._keys.get(tenant, ())).checkpoint
         self._keys[tenant] = keys = tuple(parse_vkey(vkey) for vkey in self._known(tenant))
         return open_checkpoint(note, keys).checkpoint
-
-    def _remember(self, tenant: str, checkpoint: Checkpoint, note: bytes) -> Published:
-        known = self._published.get(tenant)
-        published = Published(checkpoint.size, checkpoint.root, note)
-        if known is None or known.size <= published.size:
-            self._published[tenant] = published
-        return published
 
     def prepare(self, tenant: str, indexes: Collection[int], size: int, leaves: bytes = b"") -> Prepared:
         """Return the audit paths of `indexes` in the integrated tree of `size`, for when its checkpoint is exposed.
@@ -288,6 +285,10 @@ class Prover:
             self._tiles[key] = tile
             if len(self._tiles) > TILE_CACHE_LIMIT:
                 del self._tiles[next(iter(self._tiles))]
+
+
+def _parse(tenant: str, note: bytes) -> Checkpoint:  # noqa: ARG001 - as `_verify`
+    return parse_checkpoint(parse_note(note).text)
 
 
 class _TileReader:

@@ -271,20 +271,29 @@ class PublicationWatch:
 
     def _answer_by_hint(self, exposed: Exposed, seqs: Sequence[int]) -> tuple[Published, dict[int, int]] | None:
         """Return the checkpoint and {seq: index} of those who wait, if we were told all that concerns them."""
-        placed, prepared = self._placed.get(exposed.tenant, (None, None))
-        if exposed.note is None or placed is None or prepared is None:
+        held = self._placed.get(exposed.tenant)
+        if exposed.note is None or held is None:
             return None
+        placed, prepared = held
         try:
             published = self._prover.open_announced(exposed.tenant, exposed.note)
         except Rejected as error:
-            log.warning("%s: a checkpoint was announced that the log has not signed: %s", exposed.tenant, error)
+            log.warning(
+                "%s: the database is asked, since no key in our state folder has signed an announced checkpoint: %s",
+                exposed.tenant,
+                error,
+            )
             return None
         found = placed.find_all(seqs)
         if published.size != placed.size or any(seq < placed.last_seq and seq not in found for seq in seqs):
             return None
         del self._placed[exposed.tenant]
         if not self._prover.take(exposed.tenant, prepared, published):
-            log.warning("%s: what was announced, or what is stored, is not the tree of its checkpoint", exposed.tenant)
+            log.warning(
+                "%s: tiles are read anew, since what was announced, or what is stored, does not give the signed root; "
+                "if this comes again, run `assay verify`",
+                exposed.tenant,
+            )
             return None
         return published, found
 
